@@ -1,0 +1,131 @@
+/* client.h - the public library: make any C trainer a worker.
+ *
+ * Path:   your gradient -> [client] -> the shards' servers
+ * Thread: one thread at a time per client; a call blocks, never past its deadline.
+ *
+ *   struct tl_client_config config = {.servers = "unix:///run/ps.sock", .worker = 0};
+ *   struct tl_client *client;
+ *   if (tl_client_open(&config, &client) != 0) die(tl_error_text());
+ *   struct tl_client_join joined;
+ *   if (tl_client_join(client, &joined) != 0) ...
+ *   for (uint64_t n = joined.next_sequence; ; n++) {
+ *       gradient_of(batch_number(n), tl_client_weights(client), g);
+ *       int rc = tl_client_push_pull(client, n, g, NULL);
+ *       if (rc == TL_E_ENDED) break;
+ *       ...
+ *   }
+ *   tl_client_leave(client);
+ *   tl_client_free(client);
+ *
+ * The client finds the servers, cuts the gradient into shards, speaks to all of them at
+ * once, reconnects and sends again what was not acknowledged; the fold removes what
+ * arrives twice. Link with: pkg-config --libs throughline. */
+#ifndef THROUGHLINE_CLIENT_H
+#define THROUGHLINE_CLIENT_H
+
+#include "throughline/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct tl_client;
+
+/* Zero means the default for every number. Strings are copied. */
+struct tl_client_config {
+    const char *servers;  /* "tcp://h:p,unix:///p": one address per shard, in order;
+                             or NULL: ask Redis */
+    const char *redis;    /* redis://... or unix:///...; finds servers that move */
+    const char *job;      /* with redis: required */
+    const char *run;      /* with redis: required */
+    uint64_t job_digest;  /* 0: do not compare */
+    uint32_t worker;      /* this worker's number, unique in the job */
+    int observer;         /* 1: only pulls (a monitor); may not join or push */
+    uint32_t patience_ms; /* how long a call waits for dead servers (default 120,000) */
+    uint32_t request_ms;  /* bound of one request (default 10,000) */
+    int no_unix_checksum; /* 1: leave payload checksums out on Unix sockets */
+    const char *ledger;   /* a file that outlives this process and keeps the last
+                             acknowledged sequence; NULL: none */
+};
+
+struct tl_client_join {
+    uint64_t parameters; /* of the model */
+    uint32_t shards;
+    uint64_t next_sequence; /* number of the first batch to compute */
+    uint64_t incarnation;
+};
+
+/* Outcome of a push or push-pull, per call. */
+struct tl_client_result {
+    uint64_t version;    /* lowest version among the shards' replies */
+    uint32_t duplicated; /* shards that had folded it before */
+    uint32_t refused;    /* shards that refused it (stale, late, non-finite) */
+    uint32_t resent;     /* shards to which it was sent more than once */
+    int refusal;         /* one of the refusals' codes, 0 if none */
+    bool new_epoch;      /* a server was replaced during the call */
+};
+
+/* Totals since open. */
+struct tl_client_stats {
+    uint64_t pushes, acknowledged, resent, refused, reconnects;
+    uint64_t bytes_sent, bytes_received;
+    double waited_seconds; /* in calls, for the network and the servers */
+};
+
+/* Nothing is contacted yet. TL_E_CONFIG names the field. */
+TL_MUST_USE int tl_client_open(const struct tl_client_config *config,
+                               struct tl_client **ret_client);
+void tl_client_free(struct tl_client *client); /* NULL is legal; does not leave */
+
+/* Connect to every shard, take the next incarnation, and enter the worker set; pulls
+ * the present weights. An observer only connects and pulls.
+ *   TL_E_TIMEOUT   not every shard could be reached within patience_ms (the text names
+ * it) TL_E_FENCED    a newer process runs under this worker number TL_E_MISMATCH  the
+ * servers run another job TL_E_ENDED     the job is over */
+TL_MUST_USE int tl_client_join(struct tl_client *client,
+                               struct tl_client_join *ret_join);
+
+/* The newest weights pulled: `parameters` float32, each shard's slice of one version;
+ * borrowed until the next call that pulls. NULL before the first pull. */
+const float *tl_client_weights(const struct tl_client *client);
+/* Lowest version among the shards' slices, and that of one shard. */
+uint64_t tl_client_version(const struct tl_client *client);
+uint64_t tl_client_shard_version(const struct tl_client *client, uint32_t shard);
+
+/* Push the gradient (`parameters` float32, borrowed until return) of batch `sequence`,
+ * computed on the weights of the last pull, and return when every shard has
+ * acknowledged or refused it. Sequences rise. ret_result may be NULL. A refusal is no
+ * error: see result->refused. TL_E_INVALID, _TIMEOUT, _FENCED, _ENDED, _MISMATCH
+ *   TL_E_INTERRUPTED  tl_client_interrupt(); the push may or may not have been folded,
+ *                     and may be repeated with the same sequence */
+TL_MUST_USE int tl_client_push(struct tl_client *client, uint64_t sequence,
+                               const float *gradient,
+                               struct tl_client_result *ret_result);
+
+/* Pull. `only_newer`: wait (to the deadline) until each shard has a newer version than
+ * the one held; else whatever is there now (a shard that has nothing newer sends none).
+ */
+TL_MUST_USE int tl_client_pull(struct tl_client *client, bool only_newer);
+
+/* Push, and pull the weights that result: one round trip. sync: returns when the step
+ * is committed. */
+TL_MUST_USE int tl_client_push_pull(struct tl_client *client, uint64_t sequence,
+                                    const float *gradient,
+                                    struct tl_client_result *ret_result);
+
+/* Leave the worker set: later sync steps do not wait for this worker. */
+TL_MUST_USE int tl_client_leave(struct tl_client *client);
+
+/* Async-signal-safe: the call in progress, and any later one, returns TL_E_INTERRUPTED.
+ */
+void tl_client_interrupt(struct tl_client *client);
+
+void tl_client_stats(const struct tl_client *client, struct tl_client_stats *ret_stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,87 @@
+/* config.h - one table of options: parses, checks, documents.
+ *
+ * An option "optimizer.learning_rate" is the JSON path in a file, the flag
+ * --optimizer-learning-rate, and the variable THROUGHLINE_OPTIMIZER_LEARNING_RATE.
+ * Order of precedence: flag, environment, file, default. Strings marked secret may be
+ * given as NAME_FILE instead, and are never printed. An unknown key or flag is an error
+ * that names the nearest right one.
+ *
+ * Thread: main thread, at start. */
+#ifndef THROUGHLINE_CONFIG_H
+#define THROUGHLINE_CONFIG_H
+
+#include "throughline/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum tl_option_type {
+    TL_OPT_BOOL,   /* bool */
+    TL_OPT_U32,    /* uint32_t */
+    TL_OPT_U64,    /* uint64_t */
+    TL_OPT_DOUBLE, /* double */
+    TL_OPT_STRING, /* char[size] in place */
+    TL_OPT_CHOICE, /* int: index in choices */
+    TL_OPT_JSON,   /* json_t *, owned by the target; a string in a file is a path to a
+                      JSON file, relative to it. No flag. */
+};
+
+struct tl_option {
+    const char *name;
+    enum tl_option_type type;
+    size_t offset;              /* of the field in the target structure */
+    size_t size;                /* TL_OPT_STRING: of the field */
+    const char *fallback;       /* default, as text; NULL: required */
+    double min, max;            /* numbers, inclusive */
+    const char *const *choices; /* NULL-terminated */
+    const char *unit;           /* "ms", "updates", ... or NULL */
+    const char *doc;            /* one sentence */
+    bool secret;
+    bool path; /* STRING: a relative path in a file is relative to that file */
+};
+
+struct tl_option_table {
+    const struct tl_option *options;
+    size_t count;
+};
+
+/* Fill `target` with the defaults; required ones are left empty. */
+TL_MUST_USE int tl_config_defaults(const struct tl_option_table *t, void *target);
+/* Overlay a JSON object; `where` is its file's name. TL_E_CONFIG: one line with file,
+ * key, what is wrong, what is right. */
+TL_MUST_USE int tl_config_json(const struct tl_option_table *t, void *target,
+                               const json_t *object, const char *where);
+/* Overlay THROUGHLINE_* variables. */
+TL_MUST_USE int tl_config_environment(const struct tl_option_table *t, void *target);
+/* Overlay one flag ("--name=value", or "--name" "value"; booleans also "--name" and
+ * "--no-name"). Returns how many argv entries were taken (1 or 2), 0 when the flag is
+ * not in the table, or a negative error. */
+TL_MUST_USE int tl_config_flag(const struct tl_option_table *t, void *target, int argc,
+                               char *const *argv);
+/* Set one option from text. */
+TL_MUST_USE int tl_config_set(const struct tl_option_table *t, void *target,
+                              const char *name, const char *value, const char *where);
+/* Every required option has a value? TL_E_CONFIG names the first that has none. */
+TL_MUST_USE int tl_config_complete(const struct tl_option_table *t, const void *target);
+/* The target as a JSON object, secrets left out. New reference; NULL on no memory. */
+json_t *tl_config_dump(const struct tl_option_table *t, const void *target);
+/* Free what TL_OPT_JSON fields own. */
+void tl_config_done(const struct tl_option_table *t, void *target);
+
+/* --help text, and rows of docs/configuration.md. */
+void tl_config_help(const struct tl_option_table *t, FILE *out);
+void tl_config_markdown(const struct tl_option_table *t, FILE *out);
+/* The flags, one a line, for shell completion. */
+void tl_config_flags(const struct tl_option_table *t, FILE *out);
+
+/* Of `count` names the one nearest to `word` (Levenshtein, at most 3 and less than half
+ * its length), or NULL. */
+const char *tl_nearest(const char *word, const char *const *names, size_t count);
+
+/* A JSON file of at most 16 MiB. TL_E_CONFIG: file, line, column. */
+TL_MUST_USE int tl_json_load(const char *path, json_t **ret_json);
+
+#endif

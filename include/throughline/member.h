@@ -1,0 +1,155 @@
+/* member.h - who is there: leases, incarnations, epochs, the end of the job; in Redis.
+ *
+ * Path:   beside it: workers find servers, servers fence each other
+ * Pure:   the roster (judging who is alive) is; the driver around it does the I/O
+ * Thread: the driver is one thread of its own with blocking hiredis calls, all with
+ *         deadlines; every function here may be called from any thread. The change
+ *         callback runs on the driver's thread: set a flag, write an eventfd or call
+ *         uv_async_send(), nothing else.
+ *
+ * Keys, all under one hash tag and all deleted with the run: "tl:{JOB/RUN}:" +
+ *   members       hash  "role/index" -> JSON entry, rewritten by each heartbeat
+ *   epochs        hash  shard -> newest epoch given out
+ *   incarnations  hash  "role/index" -> last incarnation
+ *   end           string, JSON: why the job ended, by whom
+ *   retired       hash  "worker/incarnation" -> step
+ *   news          channel
+ * Liveness is judged by each observer on its own monotonic clock: an entry whose beat
+ * number has not changed for lease_ms is dead. No wall clock, no Redis expiry decides.
+ * Redis away: the last roster stays, nobody new is declared dead; training goes on.
+ * Redis flushed: heartbeats bring their entries and epochs back; an epoch never falls,
+ * because each server carries its own and a new one is given max(Redis, floor) + 1. */
+#ifndef THROUGHLINE_MEMBER_H
+#define THROUGHLINE_MEMBER_H
+
+#include "throughline/error.h"
+#include "throughline/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TL_ADDRESS_MAX 300u
+#define TL_MEMBERS_MAX 4096u
+
+enum tl_member_state {
+    TL_MEMBER_STARTING = 0, /* registered, not serving yet */
+    TL_MEMBER_SERVING = 1,
+    TL_MEMBER_LEAVING = 2, /* winding down */
+};
+
+/* One service as the others see it. */
+struct tl_member_entry {
+    enum tl_role role;
+    uint32_t index;       /* shard of a server, number of a worker, else 0.. */
+    uint64_t incarnation; /* worker: its incarnation; others: random process number */
+    uint64_t epoch;       /* server: its epoch */
+    uint64_t version;     /* server: version; worker: last acknowledged sequence;
+                             checkpointer: version of the newest snapshot */
+    uint64_t beat;        /* rises with every heartbeat */
+    enum tl_member_state state;
+    int32_t pid;
+    char address[TL_ADDRESS_MAX]; /* where it serves frames; "" */
+    char http[TL_ADDRESS_MAX];    /* "host:port" of its metrics; "" */
+};
+
+/* ---- roster: pure ------------------------------------------------------------ */
+
+struct tl_roster;
+enum tl_roster_event_kind {
+    TL_ROSTER_UP,
+    TL_ROSTER_DOWN,
+    TL_ROSTER_REPLACED,
+    TL_ROSTER_GONE
+};
+struct tl_roster_event {
+    enum tl_roster_event_kind kind; /* GONE: deregistered in order */
+    struct tl_member_entry entry;
+};
+TL_MUST_USE int tl_roster_new(uint32_t lease_ms, struct tl_roster **ret_roster);
+void tl_roster_free(struct tl_roster *r);
+/* What Redis shows at `now_ms` (monotonic). Appends what changed to `events` (capacity
+ * `max_events`; what does not fit is found again at the next call). Returns how many.
+ * A list that `is_complete` is false for (Redis was away or has just been flushed)
+ * takes nobody down for being absent. */
+size_t tl_roster_observe(struct tl_roster *r, int64_t now_ms,
+                         const struct tl_member_entry *entries, size_t n,
+                         bool is_complete, struct tl_roster_event *events,
+                         size_t max_events);
+/* Alive entry of (role, index): TL_E_NOTFOUND. */
+TL_MUST_USE int tl_roster_find(const struct tl_roster *r, enum tl_role role,
+                               uint32_t index, struct tl_member_entry *ret_entry);
+size_t tl_roster_list(const struct tl_roster *r, struct tl_member_entry *entries,
+                      size_t max);
+
+/* ---- the driver ----------------------------------------------------------------- */
+
+struct tl_member;
+struct tl_member_config {
+    const char *redis; /* redis://[:password@]host:port[/db] or unix:///path[?db=N] */
+    const char *job;
+    const char *run;
+    uint32_t lease_ms;            /* default 3000; heartbeats every third of it */
+    struct tl_member_entry self;  /* role, index, address, http; role 0: only watch */
+    void (*on_change)(void *ctx); /* roster, end or fencing changed; NULL: none */
+    void (*on_event)(void *ctx, const struct tl_roster_event *event); /* NULL: none */
+    void *ctx;
+};
+
+/* Start the thread. Redis need not be up: it is tried again with back-off, for ever,
+ * and tl_member_is_connected() tells. TL_E_CONFIG: the URL or a name cannot be used. */
+TL_MUST_USE int tl_member_open(const struct tl_member_config *config,
+                               struct tl_member **ret_member);
+/* Deregister (when Redis answers within a second) and stop. NULL is legal. */
+void tl_member_close(struct tl_member *m);
+
+bool tl_member_is_connected(const struct tl_member *m);
+
+/* Set what the next heartbeat says of us; `now`: send it at once. */
+void tl_member_announce(struct tl_member *m, const struct tl_member_entry *self,
+                        bool now);
+
+/* Raise shard's epoch: max(what Redis knows, floor) + 1, and register it as ours in the
+ * same script. Blocks to the deadline: TL_E_UNAVAILABLE (the text says why). */
+TL_MUST_USE int tl_member_raise_epoch(struct tl_member *m, uint32_t shard,
+                                      uint64_t floor, int64_t deadline_ms,
+                                      uint64_t *ret_epoch);
+/* Newest epoch of our shard that Redis has shown; above ours means: fenced. */
+uint64_t tl_member_newest_epoch(const struct tl_member *m, uint32_t shard);
+
+/* Next incarnation of (role, index): max(what Redis knows, floor) + 1. */
+TL_MUST_USE int tl_member_next_incarnation(struct tl_member *m, enum tl_role role,
+                                           uint32_t index, uint64_t floor,
+                                           int64_t deadline_ms,
+                                           uint64_t *ret_incarnation);
+
+/* The step from which a dead worker contributes nothing, the same for all shards: the
+ * first caller's max(step, steps announced by the servers) is kept, and later callers
+ * are given it. */
+TL_MUST_USE int tl_member_retire(struct tl_member *m, uint32_t worker,
+                                 uint64_t incarnation, uint64_t step,
+                                 int64_t deadline_ms, uint64_t *ret_step);
+
+/* Declare the end; the first declaration stands. */
+TL_MUST_USE int tl_member_declare_end(struct tl_member *m, const char *reason,
+                                      int64_t deadline_ms);
+/* Whether the end is declared; `reason` (may be NULL) gets its text. */
+bool tl_member_has_ended(const struct tl_member *m, char *reason, size_t size);
+
+/* Milliseconds of Redis time since the run's first registration: does not depend on
+ * any one process; -1 while unknown. Goes on locally while Redis is away. */
+int64_t tl_member_run_age_ms(const struct tl_member *m);
+
+/* Copies from the roster, as of the last look. */
+TL_MUST_USE int tl_member_find(const struct tl_member *m, enum tl_role role,
+                               uint32_t index, struct tl_member_entry *ret_entry);
+size_t tl_member_list(const struct tl_member *m, struct tl_member_entry *entries,
+                      size_t max);
+
+/* Counters for metrics: commands sent, failures. */
+void tl_member_stats(const struct tl_member *m, uint64_t *ret_commands,
+                     uint64_t *ret_failures);
+
+/* Delete every key of the run (whoever ends a local run). */
+TL_MUST_USE int tl_member_erase_run(struct tl_member *m, int64_t deadline_ms);
+
+#endif

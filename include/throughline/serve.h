@@ -1,0 +1,74 @@
+/* serve.h - one shard's loop: connections in, records folded, weights and states out.
+ *
+ * Path:   nn -> wire -> log -> fold -> chain, snapshot, [serve]
+ * Thread: one libuv loop owns the shard; nothing else touches the fold.
+ *
+ * Listens on TCP and Unix sockets; checks every frame; offers records to the fold in
+ * the order in which they arrived (the direct log: position = arrival); answers with
+ * views, never with live buffers. The chain (chain/) and the logs (log/) put their
+ * records in through the same tl_serve_offer(). */
+#ifndef THROUGHLINE_SERVE_H
+#define THROUGHLINE_SERVE_H
+
+#include "throughline/error.h"
+#include "throughline/fold.h"
+#include "throughline/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tl_serve;
+
+struct tl_serve_config {
+    struct uv_loop_s *loop;
+    struct tl_fold *fold; /* borrowed; owned by the caller, touched only by the loop */
+    const char *job, *run;
+    uint64_t job_digest;
+    uint64_t parameters;      /* of the whole model */
+    uint64_t writer;          /* random number of this process */
+    uint32_t max_connections; /* further ones are told TL_E_LIMIT and closed */
+    uint32_t frame_ms;        /* a begun frame, or reply, must be through within this */
+    uint32_t wait_ms;         /* longest wait of a pull before NOTMODIFIED */
+    bool unix_checksum;       /* payload checksums on Unix sockets too */
+    /* A caller has seen `epoch` of another writer, not below ours: take a higher one
+     * (tl_serve_set_epoch) before serving on. Until then its requests get TL_E_EPOCH.
+     */
+    void (*on_newer_epoch)(void *ctx, uint64_t epoch);
+    /* After each record that was folded or refused. */
+    void (*on_record)(void *ctx, const struct tl_record *r, int status,
+                      const struct tl_fold_effect *effect);
+    void *ctx;
+};
+
+/* Counters since start; gauges as of now. */
+struct tl_serve_stats {
+    uint64_t connections, connections_open, connections_refused, frames, bad_frames;
+    uint64_t pushes, pulls, snapshots, bytes_received, bytes_sent;
+    uint32_t workers_connected, checkpointers_connected, monitors_connected;
+    double fold_seconds, fold_stall_seconds_max; /* longest fold of one record; longest
+                                                    a cut held the loop */
+};
+
+TL_MUST_USE int tl_serve_new(const struct tl_serve_config *config,
+                             struct tl_serve **ret_serve);
+/* Listen on "tcp://host:port" (port 0: any) or "unix:///path" (a dead socket there is
+ * replaced). ret_bound gets the address as others can use it.
+ *   TL_E_CONFIG  in use, not ours, path too long */
+TL_MUST_USE int tl_serve_listen(struct tl_serve *s, const char *address,
+                                char *ret_bound, size_t size);
+void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch);
+/* Refuse everything from now on with `status` (TL_E_FENCED), or serve again with 0. */
+void tl_serve_refuse(struct tl_serve *s, int status);
+/* Every reply says that the job has ended; waiting pulls are answered. */
+void tl_serve_set_ended(struct tl_serve *s);
+/* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
+TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);
+void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats);
+/* Is a connection of this worker and incarnation open? */
+bool tl_serve_has_worker(const struct tl_serve *s, uint32_t worker);
+/* Close everything; the loop runs dry when replies are out (or their deadline passed).
+ */
+void tl_serve_close(struct tl_serve *s);
+void tl_serve_free(struct tl_serve *s); /* after the loop has run dry */
+
+#endif

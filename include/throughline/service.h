@@ -1,0 +1,147 @@
+/* service.h - what every service has in common: options, log lines, metrics, health.
+ *
+ * Thread: metrics may be changed from any thread; the rest is the main thread's. */
+#ifndef THROUGHLINE_SERVICE_H
+#define THROUGHLINE_SERVICE_H
+
+#include "throughline/config.h"
+#include "throughline/error.h"
+#include "throughline/job.h"
+#include "throughline/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Exit codes of every program; documented in docs/operations.md. */
+enum tl_exit {
+    TL_EXIT_OK = 0,
+    TL_EXIT_FAILED = 1,  /* gave up: the last log line says why */
+    TL_EXIT_CONFIG = 2,  /* one line on stderr says what to change */
+    TL_EXIT_FENCED = 3,  /* a newer process has taken over */
+    TL_EXIT_TIMEOUT = 4, /* waited longer than the job allows */
+};
+/* Exit code for an error. */
+int tl_exit_code(int error);
+
+/* ---- settings every service has: table tl_service_table -------------------------- */
+
+struct tl_service_options {
+    char job[TL_PATH_MAX];      /* "job": the job file */
+    char run[TL_NAME_MAX];      /* "run": name of this run; default "default" */
+    char redis[TL_PATH_MAX];    /* "redis": URL; default redis://127.0.0.1:6379 */
+    char http[TL_NAME_MAX * 4]; /* "http": "host:port" or "off"; default 127.0.0.1:0 */
+    int log_format;             /* "log_format": logfmt, json */
+    int log_level;              /* "log_level": debug, info, warning, error */
+    uint32_t index; /* "index": shard, worker number; may be a pod name's suffix */
+};
+extern const struct tl_option_table tl_service_table;
+
+/* Parse argv of a service: --help and --version are answered (exit 0), the job is
+ * loaded, the service's own `extra` table (may be NULL) fills `extra_target`, every
+ * other flag must be in one of the tables (job keys included). On an error: one line on
+ * stderr, exit 2. Returns only when all is well. */
+void tl_service_start(const char *service, const char *summary, int argc, char **argv,
+                      const struct tl_option_table *extra, void *extra_target,
+                      struct tl_service_options *ret_options, struct tl_job *ret_job);
+
+/* ---- log lines ----------------------------------------------------------------------
+ */
+
+enum tl_level { TL_DEBUG = 0, TL_INFO = 1, TL_WARNING = 2, TL_ERROR = 3 };
+
+/* service, job and run go on every line; so do fields set later (epoch, ...). */
+void tl_log_setup(const char *service, const char *job, const char *run, uint32_t index,
+                  int format, int level);
+/* One line: time, level, service, job, run, index, msg, then key=value pairs: pairs of
+ * (const char *key, const char *value), ended by NULL. Use TL_S, TL_U, TL_F to format
+ * numbers into a per-call buffer. */
+void tl_log_line(enum tl_level level, const char *message, ...)
+    __attribute__((sentinel));
+/* Short-lived text of a number, good for one tl_log_line() call (a ring of 32). */
+const char *tl_text_u64(uint64_t v);
+const char *tl_text_i64(int64_t v);
+const char *tl_text_double(double v, int decimals);
+
+/* ---- metrics
+ * ------------------------------------------------------------------------- */
+
+enum tl_metric_type { TL_COUNTER, TL_GAUGE, TL_HISTOGRAM };
+struct tl_metric;
+
+/* Register (once, at start). Names "throughline_*", base units, counters "_total";
+ * `labels` is the inside of the braces or NULL. Histograms: upper bounds, ascending.
+ * The result lives for the process; NULL only when memory ran out. */
+struct tl_metric *tl_metric_new(enum tl_metric_type type, const char *name,
+                                const char *labels, const char *help,
+                                const double *bounds, size_t bound_count);
+void tl_metric_add(struct tl_metric *m, double v);
+void tl_metric_set(struct tl_metric *m, double v);
+void tl_metric_observe(struct tl_metric *m, double v);
+double tl_metric_value(const struct tl_metric *m);
+/* Everything in the Prometheus text format, process CPU seconds, resident bytes and
+ * open descriptors included; malloc'ed, NULL-terminated; NULL: no memory. */
+char *tl_metrics_text(size_t *ret_size);
+/* CPU seconds (user + system) and resident bytes of this process. */
+void tl_process_usage(double *ret_cpu_seconds, uint64_t *ret_resident_bytes);
+
+/* Scrape http://host:port/metrics within deadline_ms: malloc'ed text. */
+TL_MUST_USE int tl_metrics_fetch(const char *http, int64_t deadline_ms,
+                                 char **ret_text);
+/* Value of a sample in such a text by name and (sub)string of labels (NULL: any,
+ * summed); false when there is none. */
+bool tl_metrics_find(const char *text, const char *name, const char *labels,
+                     double *ret_v);
+
+/* ---- health
+ * ----------------------------------------------------------------------------- */
+
+/* /healthz (the loop turned within the last 10 s: tl_health_beat), /readyz
+ * (tl_health_ready), /metrics, on libmicrohttpd's own thread. "off": none. ret_address
+ * gets "host:port" as bound. TL_E_CONFIG  the address cannot be used (in use, not
+ * ours): says which */
+struct tl_http;
+/* More pages: return malloc'ed body and its type, or NULL for 404; on the HTTP thread.
+ */
+typedef char *(*tl_http_page_fn)(void *ctx, const char *path, const char **ret_type,
+                                 size_t *ret_size);
+TL_MUST_USE int tl_http_start(const char *address, tl_http_page_fn page, void *ctx,
+                              struct tl_http **ret_http,
+                              char ret_address[TL_NAME_MAX * 4]);
+void tl_http_stop(struct tl_http *h); /* NULL is legal */
+void tl_health_beat(void);
+/* `why_not` is NULL when ready, else a short static text shown by /readyz with 503. */
+void tl_health_ready(const char *why_not);
+
+/* ---- time, signals
+ * ------------------------------------------------------------------------ */
+
+int64_t tl_now_ms(void);     /* CLOCK_MONOTONIC */
+double tl_now_seconds(void); /* CLOCK_MONOTONIC */
+uint64_t tl_unix_ms(void);
+/* SIGTERM and SIGINT set a flag and make a descriptor readable (also SIGPIPE is
+ * ignored). */
+TL_MUST_USE int tl_stop_setup(void);
+bool tl_stop_requested(void);
+int tl_stop_fd(void); /* readable once stop is requested; poll it beside your own */
+/* Run on_stop (async-signal-safe) too; NULL: none. */
+void tl_stop_hook(void (*on_stop)(void *), void *ctx);
+/* Wait up to timeout_ms, or until stop is requested (true). */
+bool tl_stop_wait(int64_t timeout_ms);
+/* A random number from the kernel, never 0. */
+uint64_t tl_random_u64(void);
+
+/* ---- timeline
+ * -------------------------------------------------------------------------------- */
+
+/* One JSON object a line, appended with a single write(): several processes of one
+ * machine may write to one file. Adds "time" (Unix seconds) and "t" (seconds since the
+ * run's start, from THROUGHLINE_RUN_STARTED_MS or the first open). docs/timeline.md
+ * lists the kinds. */
+struct tl_timeline;
+TL_MUST_USE int tl_timeline_open(const char *path, struct tl_timeline **ret_timeline);
+/* Takes ownership of `object`. */
+TL_MUST_USE int tl_timeline_write(struct tl_timeline *t, json_t *object);
+double tl_timeline_now(const struct tl_timeline *t); /* "t" of this moment */
+void tl_timeline_close(struct tl_timeline *t);
+
+#endif

@@ -1,0 +1,155 @@
+/* snapshot.h - a shard's state at a position, as bytes in a store, and back.
+ *
+ * Path:   nn -> wire -> log -> fold -> [snapshot]
+ * Thread: one thread per store handle; plain blocking I/O, bounded by deadlines.
+ *
+ * A snapshot of shard s at version v, epoch e is, under the store's root,
+ *   shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE/part-0000 ...   the bytes of a tl_cut
+ *   shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE.manifest.json   what they are
+ * Parts are written and read back first, the manifest last and only if absent. A reader
+ * lists manifests, newest (epoch, then version) first, verifies every part against it,
+ * and falls back to the one before, saying why. docs/snapshot.md has the layout. */
+#ifndef THROUGHLINE_SNAPSHOT_H
+#define THROUGHLINE_SNAPSHOT_H
+
+#include "throughline/error.h"
+#include "throughline/fold.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- the store: named objects ---------------------------------------------------- */
+
+#define TL_OBJECT_NAME_MAX 256u
+
+struct tl_store;
+
+/* An object being written; invisible until committed. */
+struct tl_store_writer;
+
+/* What a kind of store implements: dir.c today, s3.c beside it. */
+struct tl_store_ops {
+    int (*create)(struct tl_store *s, const char *name,
+                  struct tl_store_writer **ret_writer);
+    int (*write)(struct tl_store_writer *w, const void *bytes, size_t size);
+    /* Make it visible and durable; if_absent: TL_E_EXISTS when the name is taken. Frees
+     * the writer whatever comes back. */
+    int (*commit)(struct tl_store_writer *w, bool if_absent);
+    void (*abandon)(struct tl_store_writer *w);
+    /* Feed the object's bytes to `sink` in order, in bounded pieces. TL_E_NOTFOUND. */
+    int (*read)(struct tl_store *s, const char *name,
+                int (*sink)(void *ctx, const void *bytes, size_t size), void *ctx);
+    /* Names under `prefix`, in byte order, through `each`; stops at its nonzero return.
+     */
+    int (*list)(struct tl_store *s, const char *prefix,
+                int (*each)(void *ctx, const char *name, uint64_t size), void *ctx);
+    int (*remove)(struct tl_store *s, const char *name); /* absent is no error */
+    /* Remove what interrupted writers left (older than an hour, or our own). */
+    int (*sweep)(struct tl_store *s);
+    void (*close)(struct tl_store *s);
+};
+struct tl_store {
+    const struct tl_store_ops *ops;
+};
+
+/* "file:///dir" (made when missing). TL_E_CONFIG, TL_E_UNSUPPORTED, TL_E_IO. */
+TL_MUST_USE int tl_store_open(const char *url, struct tl_store **ret_store);
+void tl_store_close(struct tl_store *s); /* NULL is legal */
+
+/* ---- manifests --------------------------------------------------------------------
+ */
+
+#define TL_PARTS_MAX 4096u
+
+struct tl_part {
+    char name[32];
+    uint64_t bytes; /* as stored */
+    uint64_t xxh3;  /* of the stored bytes */
+};
+
+struct tl_manifest {
+    char job[64], run[64];
+    uint64_t fold_digest; /* what the state depends on: tl_job_fold_digest() */
+    uint32_t shard, shards;
+    uint64_t first, count, parameters;
+    uint64_t version, position, epoch;
+    uint64_t created_unix_ms;
+    bool zstd;
+    uint64_t state_bytes; /* before compression */
+    char sha256[65];      /* of the state's bytes, hexadecimal */
+    uint32_t part_count;
+    struct tl_part *parts; /* owned */
+};
+void tl_manifest_done(struct tl_manifest *m);
+
+/* ---- writing ------------------------------------------------------------------------
+ */
+
+struct tl_snapshot_options {
+    uint32_t zstd_level; /* 0: not compressed */
+    uint64_t part_bytes; /* 0: 64 MiB */
+    uint32_t keep;       /* complete snapshots to keep per shard, at least 2 */
+};
+
+/* Takes a state's bytes as they come and makes a snapshot of them. `meta` fills the
+ * manifest's identity (job, run, digest, shard, range, version, position, epoch).
+ * finish: parts are read back and compared, then the manifest is written; TL_E_EXISTS
+ * when this snapshot exists already; TL_E_CORRUPT when what was read back differs. */
+struct tl_snapshot_writer;
+TL_MUST_USE int tl_snapshot_begin(struct tl_store *store,
+                                  const struct tl_manifest *meta,
+                                  const struct tl_snapshot_options *options,
+                                  struct tl_snapshot_writer **ret_writer);
+TL_MUST_USE int tl_snapshot_write(struct tl_snapshot_writer *w, const void *bytes,
+                                  size_t size);
+/* Frees the writer whatever comes back. ret_manifest may be NULL. */
+TL_MUST_USE int tl_snapshot_finish(struct tl_snapshot_writer *w,
+                                   struct tl_manifest *ret_manifest);
+void tl_snapshot_abandon(struct tl_snapshot_writer *w); /* NULL is legal */
+
+/* Remove snapshots of `shard` beyond the newest `keep` (at least 2) complete ones, and
+ * parts that no manifest names and that are older than the newest kept. Manifest first,
+ * then parts. ret_removed may be NULL. */
+TL_MUST_USE int tl_snapshot_prune(struct tl_store *store, uint32_t shard, uint32_t keep,
+                                  uint32_t *ret_removed);
+
+/* ---- reading
+ * -------------------------------------------------------------------------- */
+
+/* One line per snapshot that had to be skipped, and why. NULL: not reported. */
+typedef void (*tl_snapshot_skip_fn)(void *ctx, const char *name, int error,
+                                    const char *why);
+
+/* The newest valid snapshot of `shard` as a fold. Damaged or torn ones are skipped.
+ *   TL_E_NOTFOUND  there is none (valid)
+ *   TL_E_MISMATCH  the newest is of another job, run, shape or optimizer: refused, not
+ *                  skipped */
+TL_MUST_USE int tl_snapshot_load(struct tl_store *store,
+                                 const struct tl_manifest *expected,
+                                 const struct tl_fold_config *config,
+                                 tl_snapshot_skip_fn skip, void *skip_ctx,
+                                 struct tl_fold **ret_fold,
+                                 struct tl_manifest *ret_manifest);
+
+/* Manifests of `shard` (UINT32_MAX: all), newest first. The array and its entries are
+ * the caller's: tl_manifests_free(). */
+TL_MUST_USE int tl_snapshot_list(struct tl_store *store, uint32_t shard,
+                                 struct tl_manifest **ret_list, size_t *ret_count);
+void tl_manifests_free(struct tl_manifest *list, size_t count);
+
+/* Read every part and compare with the manifest and the state with its own checks.
+ * TL_E_CORRUPT, TL_E_NOTFOUND; the text names the part. */
+TL_MUST_USE int tl_snapshot_verify(struct tl_store *store, const struct tl_manifest *m);
+
+/* Feed the state's bytes (decompressed, verified as they go) to `sink`. */
+TL_MUST_USE int tl_snapshot_read(struct tl_store *store, const struct tl_manifest *m,
+                                 int (*sink)(void *ctx, const void *bytes, size_t size),
+                                 void *ctx);
+
+/* Whole model's weights (parameters float32, the caller's buffer) from the newest valid
+ * snapshot of every shard; ret_version is the lowest among them. */
+TL_MUST_USE int tl_snapshot_weights(struct tl_store *store, uint64_t parameters,
+                                    float *weights, uint64_t *ret_version);
+
+#endif
