@@ -31,8 +31,13 @@ void tl_dataset_gather(const struct tl_dataset *d, const uint32_t *index, size_t
 /* The deterministic order of one worker's examples. In epoch e the whole set is
  * permuted by (seed, e), the same for all workers, and worker w of `workers` takes
  * every workers-th from w on; so the workers' shares of an epoch are disjoint and
- * complete. Batch number n (from 1, the record's sequence) has examples (n-1)*batch ...
- * of the worker's endless stream of epochs: any position can be asked for directly. */
+ * complete, and differ by at most one example in size. Batch number n (from 1, the
+ * record's sequence) has examples (n-1)*batch ... of the worker's endless stream of
+ * epochs: any position can be asked for directly. A worker that joins beyond the
+ * declared number (worker >= workers) takes the share of worker % workers in an order
+ * of its own.
+ *   TL_E_INVALID  workers or batch is 0, more than 2^31 - 1 examples
+ *   TL_E_CONFIG   more workers than examples */
 struct tl_feed;
 TL_MUST_USE int tl_feed_new(size_t examples, uint64_t seed, uint32_t worker,
                             uint32_t workers, size_t batch, struct tl_feed **ret_feed);
