@@ -64,8 +64,12 @@ void tl_serve_set_ended(struct tl_serve *s);
 /* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
 TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);
 void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats);
-/* Is a connection of this worker and incarnation open? */
-bool tl_serve_has_worker(const struct tl_serve *s, uint32_t worker);
+/* Milliseconds since `worker` last began a request, 0 while one of its requests waits
+ * here; -1 when it has no joined connection. */
+int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker);
+/* Fold nothing more (pushes and joins get TL_E_BUSY), serve weights and states on: so
+ * that a last snapshot has everything that was acknowledged. */
+void tl_serve_drain(struct tl_serve *s);
 /* Close everything; the loop runs dry when replies are out (or their deadline passed).
  */
 void tl_serve_close(struct tl_serve *s);

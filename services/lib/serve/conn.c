@@ -1,0 +1,347 @@
+/* conn.c - a connection's bytes in: header, payload, trailer, one request at a time.
+ *
+ * libuv reads straight into the header, the gradient's buffer or the trailer, so a
+ * gradient is copied once, from the kernel; its checksum is fed while the rest is still
+ * on its way. A connection whose stream cannot be trusted any more is told why and
+ * closed; the others never notice. */
+#include "serve_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
+
+uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes) {
+    return s->config.frame_ms + bytes / SERVE_SLOWEST_BYTES_PER_MS;
+}
+
+void serve_conn_dequeue(struct serve_conn *c) {
+    if (c->queue != NULL) {
+        TAILQ_REMOVE(c->queue, c, waiting);
+        c->queue = NULL;
+    }
+}
+
+void serve_conn_enqueue(struct serve_conn *c, struct serve_conn_list *queue,
+                        enum conn_state state) {
+    serve_conn_dequeue(c);
+    c->queue = queue;
+    c->state = state;
+    TAILQ_INSERT_TAIL(queue, c, waiting);
+}
+
+/* ---- gradient buffers ------------------------------------------------------------ */
+
+static struct serve_payload *payload_take(struct tl_serve *s) {
+    struct serve_payload *p = SLIST_FIRST(&s->payloads);
+    if (p != NULL) {
+        SLIST_REMOVE_HEAD(&s->payloads, link);
+        return p;
+    }
+    if (s->payload_count == SERVE_PAYLOADS_MAX) {
+        return NULL;
+    }
+    p = calloc(1, sizeof(*p));
+    if (p == NULL) {
+        return NULL;
+    }
+    p->values = malloc(s->slice->count * sizeof(float));
+    if (p->values == NULL) {
+        free(p);
+        return NULL;
+    }
+    s->payload_count++;
+    return p;
+}
+
+void serve_conn_payload_release(struct serve_conn *c) {
+    if (c->payload != NULL) {
+        SLIST_INSERT_HEAD(&c->serve->payloads, c->payload, link);
+        c->payload = NULL;
+    }
+}
+
+/* ---- closing ------------------------------------------------------------------------
+ */
+
+static void on_closed(uv_handle_t *handle) {
+    struct serve_conn *c = handle->data;
+    struct tl_serve *s = c->serve;
+    TAILQ_REMOVE(&s->conns, c, link);
+    s->conn_count--;
+    tl_sum_free(c->sum);
+    free(c);
+}
+
+void serve_conn_close(struct serve_conn *c) {
+    if (c->state == CONN_CLOSING) {
+        return;
+    }
+    serve_conn_dequeue(c);
+    serve_conn_payload_release(c);
+    serve_reply_drop(c);
+    c->state = CONN_CLOSING;
+    uv_close(&c->io.handle, on_closed);
+}
+
+/* The stream is out of step: say why, then close. */
+static void refuse_frame(struct serve_conn *c, int status, const char *what) {
+    c->serve->stats.bad_frames++;
+    serve_reply_error(c, status, true, "%s", what);
+}
+
+/* ---- reading
+ * ------------------------------------------------------------------------- */
+
+void serve_conn_start_reading(struct serve_conn *c) {
+    int rc = uv_read_start(&c->io.stream, on_alloc, on_read);
+    if (rc != 0 && rc != UV_EALREADY) {
+        serve_conn_close(c);
+    }
+}
+
+void serve_conn_read_next(struct serve_conn *c) {
+    c->state = CONN_HEADER;
+    c->got = 0;
+    c->deadline_ms = 0;
+    serve_conn_start_reading(c);
+}
+
+static uint64_t trailer_bytes(const struct serve_conn *c) {
+    return c->header.length > 0 && (c->header.flags & TL_FLAG_CHECKSUM) != 0
+               ? TL_TRAILER_BYTES
+               : 0;
+}
+
+static uint8_t *payload_bytes(struct serve_conn *c) {
+    return c->payload != NULL ? (uint8_t *)c->payload->values : c->small;
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+    struct serve_conn *c = handle->data;
+    (void)suggested;
+    uint8_t *base = c->header_bytes;
+    size_t size = TL_HEADER_BYTES;
+    if (c->state == CONN_HEADER) {
+        base += c->got;
+        size -= c->got;
+    } else if (c->state == CONN_PAYLOAD && c->got < c->header.length) {
+        base = payload_bytes(c) + c->got;
+        size = c->header.length - c->got;
+    } else if (c->state == CONN_PAYLOAD) {
+        base = c->trailer + (c->got - c->header.length);
+        size = TL_TRAILER_BYTES - (c->got - c->header.length);
+    }
+    *buf = uv_buf_init((char *)base, (unsigned)(size > INT32_MAX ? INT32_MAX : size));
+}
+
+static void request_complete(struct serve_conn *c) {
+    uv_read_stop(&c->io.stream);
+    c->deadline_ms = 0;
+    if (trailer_bytes(c) != 0 &&
+        tl_trailer_decode(c->trailer) != tl_sum_value(c->sum)) {
+        refuse_frame(c, TL_E_CHECKSUM, "the payload does not match its checksum");
+        return;
+    }
+    serve_request(c);
+}
+
+static void begin_payload(struct serve_conn *c) {
+    c->state = CONN_PAYLOAD;
+    c->got = 0;
+    c->deadline_ms = uv_now(c->serve->config.loop) +
+                     serve_frame_allowance(c->serve, c->header.length);
+    tl_sum_start(c->sum, c->header.checksum);
+    serve_conn_start_reading(c);
+}
+
+/* Gradients are read only into a buffer of the pool: when all are lent, the connection
+ * is not read until one comes back, and the sender waits in its own kernel. */
+static void park_or_read(struct serve_conn *c) {
+    bool gradient =
+        c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL;
+    if (gradient) {
+        c->payload = payload_take(c->serve);
+        if (c->payload == NULL) {
+            uv_read_stop(&c->io.stream);
+            c->deadline_ms = 0;
+            serve_conn_enqueue(c, &c->serve->parked, CONN_PARKED);
+            return;
+        }
+    }
+    begin_payload(c);
+}
+
+void serve_conn_unpark(struct tl_serve *s) {
+    struct serve_conn *c = TAILQ_FIRST(&s->parked);
+    while (c != NULL && (c->payload = payload_take(s)) != NULL) {
+        serve_conn_dequeue(c);
+        begin_payload(c);
+        c = TAILQ_FIRST(&s->parked);
+    }
+}
+
+/* A payload may come without its checksum only on Unix sockets of a job that says so.
+ */
+static bool checksum_is_missing(const struct serve_conn *c) {
+    return c->header.length > 0 && (c->header.flags & TL_FLAG_CHECKSUM) == 0 &&
+           (!c->is_unix || c->serve->config.unix_checksum);
+}
+
+static void header_complete(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    s->stats.frames++;
+    c->heard_ms = uv_now(s->config.loop);
+    int rc = tl_header_decode(c->header_bytes, UINT64_MAX, &c->header);
+    if (rc != 0) {
+        memset(&c->header, 0, sizeof(c->header));
+        refuse_frame(c, rc, "not a frame of this protocol");
+        return;
+    }
+    int64_t expected = serve_request_payload(c, &c->header);
+    if (expected < 0) {
+        refuse_frame(c, (int)expected, tl_error_string((int)expected));
+        return;
+    }
+    if (c->header.length != (uint64_t)expected) {
+        refuse_frame(c,
+                     c->header.length > (uint64_t)expected ? TL_E_TOOBIG : TL_E_SHAPE,
+                     "the payload's length is not the one this request has here");
+        return;
+    }
+    if (checksum_is_missing(c)) {
+        refuse_frame(c, TL_E_PROTOCOL, "the payload has no checksum");
+        return;
+    }
+    if (c->header.length == 0) {
+        request_complete(c);
+        return;
+    }
+    park_or_read(c);
+}
+
+static void header_progress(struct serve_conn *c, size_t n) {
+    if (c->got == 0) {
+        c->deadline_ms = uv_now(c->serve->config.loop) + c->serve->config.frame_ms;
+    }
+    c->got += n;
+    if (c->got == TL_HEADER_BYTES) {
+        header_complete(c);
+    }
+}
+
+static void payload_progress(struct serve_conn *c, const void *bytes, size_t n) {
+    if (c->got < c->header.length && trailer_bytes(c) != 0) {
+        tl_sum_feed(c->sum, bytes, n);
+    }
+    c->got += n;
+    if (c->got == c->header.length + trailer_bytes(c)) {
+        request_complete(c);
+    }
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+    struct serve_conn *c = stream->data;
+    if (n == 0) {
+        return;
+    }
+    if (n < 0) {
+        serve_conn_close(c);
+        return;
+    }
+    c->serve->stats.bytes_received += (uint64_t)n;
+    switch (c->state) {
+    case CONN_HEADER:
+        header_progress(c, (size_t)n);
+        break;
+    case CONN_PAYLOAD:
+        payload_progress(c, buf->base, (size_t)n);
+        break;
+    default: /* one request at a time: nothing may come while one is being answered */
+        c->serve->stats.bad_frames++;
+        serve_conn_close(c);
+        break;
+    }
+}
+
+/* ---- accepting
+ * -------------------------------------------------------------------------- */
+
+static int open_stream(struct serve_conn *c) {
+    uv_loop_t *loop = c->serve->config.loop;
+    int rc =
+        c->is_unix ? uv_pipe_init(loop, &c->io.pipe, 0) : uv_tcp_init(loop, &c->io.tcp);
+    c->io.handle.data = c;
+    return rc;
+}
+
+static void tune_socket(struct serve_conn *c) {
+    int size = SERVE_SOCKET_BUFFER;
+    (void)uv_send_buffer_size(&c->io.handle, &size);
+    size = SERVE_SOCKET_BUFFER;
+    (void)uv_recv_buffer_size(&c->io.handle, &size);
+    if (!c->is_unix) {
+        (void)uv_tcp_nodelay(&c->io.tcp, 1);
+        (void)uv_tcp_keepalive(&c->io.tcp, 1, 30);
+    }
+}
+
+static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
+    struct serve_conn *c = calloc(1, sizeof(*c));
+    if (c == NULL) {
+        return NULL;
+    }
+    c->serve = s;
+    c->is_unix = is_unix;
+    if (tl_sum_new(&c->sum) != 0) {
+        free(c);
+        return NULL;
+    }
+    if (open_stream(c) != 0) {
+        tl_sum_free(c->sum);
+        free(c);
+        return NULL;
+    }
+    TAILQ_INSERT_TAIL(&s->conns, c, link);
+    s->conn_count++;
+    return c;
+}
+
+void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) {
+    struct serve_conn *c = conn_new(s, is_unix);
+    if (c == NULL) {
+        s->stats.connections_refused++;
+        return;
+    }
+    if (uv_accept(listener, &c->io.stream) != 0) {
+        serve_conn_close(c);
+        return;
+    }
+    s->stats.connections++;
+    tune_socket(c);
+    c->heard_ms = uv_now(s->config.loop);
+    if (s->conn_count > s->config.max_connections) {
+        s->stats.connections_refused++;
+        serve_reply_error(c, TL_E_LIMIT, true,
+                          "this server takes %" PRIu32 " connections",
+                          s->config.max_connections);
+        return;
+    }
+    serve_conn_read_next(c);
+    /* Whoever connects and says nothing is not kept. */
+    c->deadline_ms = c->heard_ms + s->config.frame_ms;
+}
+
+void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms) {
+    if (c->deadline_ms == 0 || now_ms < c->deadline_ms) {
+        return;
+    }
+    if (c->state == CONN_WAITING) {
+        serve_request_wait_over(c);
+        return;
+    }
+    c->serve->stats.bad_frames++;
+    serve_conn_close(c);
+}

@@ -1,0 +1,266 @@
+/* reply.c - a connection's bytes out: header, pieces of an immutable body, trailer.
+ *
+ * The pieces are the blocks of a view or a cut, which nobody writes while they are
+ * held. Each is hashed just before the kernel copies it, so it is read from memory
+ * once. */
+#include "serve_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void pump(struct serve_conn *c);
+
+/* ---- versions being sent
+ * -------------------------------------------------------------- */
+
+static int weights_hold(struct tl_serve *s, struct serve_weights **ret_weights) {
+    struct serve_weights *w = LIST_FIRST(&s->versions); /* the newest is first */
+    if (w == NULL || tl_view_version(w->view) != tl_fold_version(s->fold)) {
+        w = calloc(1, sizeof(*w));
+        if (w == NULL) {
+            return TL_E_BUSY;
+        }
+        if (tl_fold_view(s->fold, &w->view) != 0) {
+            free(w);
+            return TL_E_BUSY;
+        }
+        LIST_INSERT_HEAD(&s->versions, w, link);
+    }
+    w->holders++;
+    *ret_weights = w;
+    return 0;
+}
+
+static void weights_release(struct serve_weights *w) {
+    if (--w->holders == 0) {
+        LIST_REMOVE(w, link);
+        tl_view_release(w->view);
+        free(w);
+    }
+}
+
+/* ---- sending
+ * ------------------------------------------------------------------------------ */
+
+void serve_reply_drop(struct serve_conn *c) {
+    struct serve_reply *r = &c->reply;
+    if (r->body == BODY_WEIGHTS) {
+        weights_release(r->weights);
+    } else if (r->body == BODY_CUT) {
+        tl_cut_release(r->cut);
+        c->serve->cut = NULL;
+    }
+    r->body = BODY_NONE;
+}
+
+static void reply_done(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    bool close_after = c->reply.close_after;
+    serve_reply_drop(c);
+    if (close_after || c->close_requested) {
+        serve_conn_close(c);
+    } else {
+        serve_conn_read_next(c);
+    }
+    if (!s->closing) {
+        serve_request_retry(s); /* what was held has been let go */
+    }
+}
+
+/* Piece `i` of the body, or false past the last. */
+static bool body_piece(const struct serve_reply *r, size_t i, const void **bytes,
+                       size_t *size) {
+    switch (r->body) {
+    case BODY_BYTES:
+        *bytes = r->bytes;
+        *size = r->size;
+        return i == 0;
+    case BODY_WEIGHTS:
+        if (i >= tl_view_blocks(r->weights->view)) {
+            return false;
+        }
+        *bytes = tl_view_block(r->weights->view, i, size);
+        *size *= sizeof(float);
+        return true;
+    case BODY_CUT:
+        return tl_cut_segment(r->cut, i, bytes, size);
+    case BODY_NONE:
+        break;
+    }
+    return false;
+}
+
+/* The next bytes to send, hashed on the way; false when all have been given out. */
+static bool next_piece(struct serve_conn *c, uv_buf_t *ret_buf) {
+    struct serve_reply *r = &c->reply;
+    const void *bytes = r->header;
+    size_t size = TL_HEADER_BYTES;
+    if (r->next > 0) {
+        if (body_piece(r, r->next - 1, &bytes, &size)) {
+            if (r->checksum) {
+                tl_sum_feed(c->sum, bytes, size);
+            }
+        } else if (r->checksum && r->length > 0 && !r->trailer_sent) {
+            tl_trailer_encode(tl_sum_value(c->sum), r->trailer);
+            r->trailer_sent = true;
+            bytes = r->trailer;
+            size = TL_TRAILER_BYTES;
+        } else {
+            return false;
+        }
+    }
+    r->next++;
+    *ret_buf = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)size);
+    return true;
+}
+
+static void on_written(uv_write_t *req, int status) {
+    struct serve_conn *c = req->data;
+    if (c->state == CONN_CLOSING) {
+        return;
+    }
+    if (status != 0) {
+        serve_conn_close(c);
+        return;
+    }
+    pump(c);
+}
+
+/* Send until everything is out or the socket is full; then libuv calls on_written. */
+static void pump(struct serve_conn *c) {
+    uv_buf_t buf;
+    while (next_piece(c, &buf)) {
+        c->serve->stats.bytes_sent += buf.len;
+        int sent = uv_try_write(&c->io.stream, &buf, 1);
+        if (sent == (int)buf.len) {
+            continue;
+        }
+        if (sent < 0 && sent != UV_EAGAIN) {
+            serve_conn_close(c);
+            return;
+        }
+        buf.base += sent < 0 ? 0 : sent;
+        buf.len -= sent < 0 ? 0 : (size_t)sent;
+        c->write.data = c;
+        if (uv_write(&c->write, &c->io.stream, &buf, 1, on_written) != 0) {
+            serve_conn_close(c);
+        }
+        return;
+    }
+    reply_done(c);
+}
+
+static void begin(struct serve_conn *c, struct tl_header *header,
+                  enum reply_body body) {
+    struct tl_serve *s = c->serve;
+    struct serve_reply *r = &c->reply;
+    serve_conn_dequeue(c);
+    serve_conn_payload_release(c);
+    r->body = body;
+    r->next = 0;
+    r->trailer_sent = false;
+    r->length = header->length;
+    r->checksum = header->length > 0 && (!c->is_unix || s->config.unix_checksum);
+    header->flags = (uint16_t)((r->checksum ? TL_FLAG_CHECKSUM : 0u) |
+                               (s->ended ? TL_FLAG_ENDED : 0u));
+    tl_header_encode(header, r->header);
+    tl_sum_start(c->sum, header->checksum);
+    c->state = CONN_REPLYING;
+    c->deadline_ms = uv_now(s->config.loop) + serve_frame_allowance(s, header->length);
+    uv_read_stop(&c->io.stream);
+    pump(c);
+}
+
+/* The reply's header: who asked, and where this shard stands. */
+static struct tl_header answer(const struct serve_conn *c, enum tl_kind kind,
+                               int status) {
+    const struct tl_serve *s = c->serve;
+    return (struct tl_header){
+        .kind = (uint8_t)kind,
+        .shard = s->slice->shard,
+        .worker = c->header.worker,
+        .status = status,
+        .epoch = s->epoch,
+        .incarnation = c->header.incarnation,
+        .sequence = c->header.sequence,
+        .read_version = tl_fold_version(s->fold),
+        .position = tl_fold_position(s->fold),
+    };
+}
+
+void serve_reply_status(struct serve_conn *c, enum tl_kind kind, int status) {
+    struct tl_header h = answer(c, kind, status);
+    c->reply.close_after = false;
+    begin(c, &h, BODY_NONE);
+}
+
+void serve_reply_header(struct serve_conn *c, const struct tl_header *header) {
+    struct tl_header h = answer(c, (enum tl_kind)header->kind, header->status);
+    h.incarnation = header->incarnation;
+    h.sequence = header->sequence;
+    h.position = header->position;
+    c->reply.close_after = false;
+    begin(c, &h, BODY_NONE);
+}
+
+void serve_reply_bytes(struct serve_conn *c, enum tl_kind kind, const void *bytes,
+                       size_t size) {
+    struct tl_header h = answer(c, kind, 0);
+    memcpy(c->reply.bytes, bytes, size);
+    c->reply.size = size;
+    c->reply.close_after = false;
+    h.length = size;
+    begin(c, &h, BODY_BYTES);
+}
+
+void serve_reply_error(struct serve_conn *c, int status, bool close_after,
+                       const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf((char *)c->reply.bytes, sizeof(c->reply.bytes), fmt, args);
+    va_end(args);
+    struct tl_header h = answer(c, TL_KIND_ERROR, status);
+    c->reply.size = n < 0                                 ? 0
+                    : (size_t)n >= sizeof(c->reply.bytes) ? sizeof(c->reply.bytes) - 1
+                                                          : (size_t)n;
+    c->reply.close_after = close_after;
+    h.length = c->reply.size;
+    begin(c, &h, BODY_BYTES);
+}
+
+int serve_reply_weights(struct serve_conn *c, int status) {
+    int rc = weights_hold(c->serve, &c->reply.weights);
+    if (rc != 0) {
+        return rc;
+    }
+    struct tl_header h = answer(c, TL_KIND_WEIGHTS, status);
+    h.length = c->serve->slice->count * sizeof(float);
+    c->reply.close_after = false;
+    begin(c, &h, BODY_WEIGHTS);
+    return 0;
+}
+
+int serve_reply_cut(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (s->cut != NULL) {
+        return TL_E_BUSY;
+    }
+    uint64_t start = uv_hrtime();
+    int rc = tl_fold_cut(s->fold, &s->cut);
+    double held = (double)(uv_hrtime() - start) * 1e-9;
+    if (held > s->stats.fold_stall_seconds_max) {
+        s->stats.fold_stall_seconds_max = held;
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    s->stats.snapshots++;
+    struct tl_header h = answer(c, TL_KIND_STATE, 0);
+    h.length = tl_cut_bytes(s->cut);
+    c->reply.cut = s->cut;
+    c->reply.close_after = false;
+    begin(c, &h, BODY_CUT);
+    return 0;
+}

@@ -1,0 +1,463 @@
+/* request.c - what each request does to the fold, and what is answered.
+ *
+ * The order in which complete requests arrive here is the order of the direct log: a
+ * record's position is its arrival. docs/protocol.md is the other side's view. */
+#include "serve_internal.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* ---- who may ask what
+ * ------------------------------------------------------------------ */
+
+#define ROLE_BIT(role) (1u << (role))
+
+static unsigned roles_allowed(uint8_t kind) {
+    switch (kind) {
+    case TL_KIND_JOIN:
+    case TL_KIND_LEAVE:
+    case TL_KIND_PUSH:
+    case TL_KIND_PUSH_PULL:
+        return ROLE_BIT(TL_ROLE_WORKER);
+    case TL_KIND_PULL:
+        return ROLE_BIT(TL_ROLE_WORKER) | ROLE_BIT(TL_ROLE_MONITOR) |
+               ROLE_BIT(TL_ROLE_CLI);
+    case TL_KIND_SNAPSHOT:
+        return ROLE_BIT(TL_ROLE_CHECKPOINTER);
+    case TL_KIND_RATE:
+        return ROLE_BIT(TL_ROLE_CLI);
+    case TL_KIND_HELLO:
+    case TL_KIND_PING:
+        return UINT32_MAX;
+    default:
+        return 0;
+    }
+}
+
+int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header *h) {
+    if (h->kind == TL_KIND_HELLO) {
+        return TL_HELLO_BYTES;
+    }
+    if (!c->greeted) {
+        return TL_E_PROTOCOL;
+    }
+    if (h->shard != c->serve->slice->shard) {
+        return TL_E_MISMATCH;
+    }
+    if ((roles_allowed(h->kind) & ROLE_BIT(c->role)) == 0) {
+        return TL_E_DENIED;
+    }
+    switch (h->kind) {
+    case TL_KIND_PUSH:
+    case TL_KIND_PUSH_PULL:
+        return c->joined ? (int64_t)(c->serve->slice->count * sizeof(float))
+                         : TL_E_NOTJOINED;
+    case TL_KIND_RATE:
+        return sizeof(double);
+    default:
+        return 0;
+    }
+}
+
+/* ---- records
+ * ------------------------------------------------------------------------------ */
+
+int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
+    struct tl_fold_effect effect = {0};
+    r->shard = s->slice->shard;
+    r->epoch = s->epoch;
+    r->position = tl_fold_position(s->fold) + 1;
+    uint64_t start = uv_hrtime();
+    int rc = tl_fold_apply(s->fold, r, &effect);
+    if (rc == TL_E_BUSY) {
+        return rc;
+    }
+    s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
+    if (s->config.on_record != NULL) {
+        s->config.on_record(s->config.ctx, r, rc, &effect);
+    }
+    return rc;
+}
+
+static struct tl_record record_of(const struct serve_conn *c,
+                                  enum tl_record_kind kind) {
+    return (struct tl_record){
+        .kind = kind,
+        .worker = c->worker,
+        .incarnation = c->incarnation,
+        .sequence = c->header.sequence,
+        .read_version = c->header.read_version,
+        .norm = c->header.norm,
+    };
+}
+
+/* ---- weights: now, or when there are newer ones
+ * ---------------------------------------------- */
+
+/* A sync worker is given the weights of the first step that it belongs to, not before.
+ */
+static bool may_read(const struct serve_conn *c) {
+    const struct tl_serve *s = c->serve;
+    if (c->role != TL_ROLE_WORKER || !c->joined) {
+        return true;
+    }
+    struct tl_fold_worker w;
+    if (s->slice->consistency == TL_SYNC &&
+        tl_fold_worker(s->fold, c->worker, &w) == 0 &&
+        w.from_step > tl_fold_version(s->fold)) {
+        return false;
+    }
+    return tl_fold_may_read(s->fold, c->worker);
+}
+
+static bool has_news(const struct serve_conn *c) {
+    return tl_fold_version(c->serve->fold) != c->header.read_version;
+}
+
+/* Whether the waiting or fresh pull of `c` can be answered with weights. */
+static bool weights_are_due(const struct serve_conn *c) {
+    if (c->pushed && c->push_status == 0) {
+        bool committed = c->serve->slice->consistency != TL_SYNC || has_news(c);
+        return committed && may_read(c);
+    }
+    return has_news(c) && may_read(c);
+}
+
+static void wait_for_news(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (c->state != CONN_WAITING) {
+        c->deadline_ms = uv_now(s->config.loop) + s->config.wait_ms;
+        serve_conn_enqueue(c, &s->waiting, CONN_WAITING);
+        serve_conn_start_reading(c); /* to notice when the caller goes away */
+    }
+}
+
+/* Answer with weights if they are due; false when `c` must go on waiting. */
+static bool try_weights(struct serve_conn *c) {
+    return weights_are_due(c) &&
+           serve_reply_weights(c, c->pushed ? c->push_status : 0) == 0;
+}
+
+void serve_request_wait_over(struct serve_conn *c) {
+    int status = c->pushed && c->push_status != 0 ? c->push_status : TL_E_NOTMODIFIED;
+    serve_reply_status(c, TL_KIND_WEIGHTS, status);
+}
+
+static void answer_pull(struct serve_conn *c, bool wait) {
+    if (try_weights(c)) {
+        return;
+    }
+    if (c->serve->ended || (!wait && !weights_are_due(c) && may_read(c))) {
+        serve_request_wait_over(c);
+        return;
+    }
+    wait_for_news(c);
+}
+
+/* ---- requests
+ * ------------------------------------------------------------------------------------
+ */
+
+static void handle_push(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    struct tl_record r = record_of(c, TL_RECORD_GRADIENT);
+    r.values = c->payload->values;
+    r.value_count = s->slice->count;
+    int rc = tl_serve_offer(s, &r);
+    if (rc == TL_E_BUSY) {
+        if (c->state != CONN_BLOCKED) {
+            serve_conn_enqueue(c, &s->blocked, CONN_BLOCKED);
+        }
+        return;
+    }
+    serve_conn_dequeue(c);
+    s->stats.pushes++;
+    serve_conn_payload_release(c);
+    if (c->header.kind == TL_KIND_PUSH) {
+        serve_reply_status(c, TL_KIND_ACK, rc);
+    } else {
+        s->stats.pulls++;
+        c->pushed = true;
+        c->push_status = rc;
+        /* A refused gradient is told so at once, with newer weights if there are any.
+         */
+        answer_pull(c, rc == 0);
+    }
+    serve_request_retry(s);
+}
+
+static void handle_pull(struct serve_conn *c) {
+    c->serve->stats.pulls++;
+    c->pushed = false;
+    c->push_status = 0;
+    answer_pull(c, (c->header.flags & TL_FLAG_WAIT) != 0);
+}
+
+/* Close other connections of this worker: its process has come back on a new one, or a
+ * newer process runs under its number. */
+static void displace(struct serve_conn *joined) {
+    struct serve_conn *c = NULL;
+    TAILQ_FOREACH(c, &joined->serve->conns, link) {
+        if (c != joined && c->joined && c->worker == joined->worker) {
+            serve_conn_close(c);
+        }
+    }
+}
+
+static void reply_joined(struct serve_conn *c, int status,
+                         const struct tl_fold_worker *w) {
+    struct tl_header h = {
+        .kind = TL_KIND_JOINED,
+        .status = status,
+        .incarnation = w->incarnation,
+        .sequence = w->sequence,
+        .position = w->from_step,
+    };
+    serve_reply_header(c, &h);
+}
+
+/* First step of a joining worker. One that comes back keeps its place in the open step
+ * unless it has contributed to it; a new one starts `margin` steps later. */
+static uint64_t join_step(const struct tl_serve *s, const struct tl_fold_worker *known,
+                          uint64_t margin) {
+    uint64_t version = tl_fold_version(s->fold);
+    if (known->active) {
+        return known->contributed           ? version + 1
+               : known->from_step > version ? known->from_step
+                                            : version;
+    }
+    return version + (margin > TL_WORKER_LIMIT ? TL_WORKER_LIMIT : margin);
+}
+
+static void handle_join(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    const struct tl_header *h = &c->header;
+    struct tl_fold_worker known = {0};
+    if (h->worker >= TL_WORKER_LIMIT) {
+        serve_reply_error(c, TL_E_INVALID, false,
+                          "worker %" PRIu32 " is not below the limit of %u", h->worker,
+                          TL_WORKER_LIMIT);
+        return;
+    }
+    bool is_known = tl_fold_worker(s->fold, h->worker, &known) == 0;
+    if (h->incarnation == 0 || (is_known && h->incarnation < known.incarnation)) {
+        reply_joined(c, TL_E_FENCED, &known);
+        return;
+    }
+    c->worker = h->worker;
+    c->incarnation = h->incarnation;
+    struct tl_record r = record_of(c, TL_RECORD_JOIN);
+    r.step = join_step(s, &known, h->position);
+    int rc = tl_serve_offer(s, &r);
+    if (rc == 0) {
+        rc = tl_fold_worker(s->fold, c->worker, &known);
+    }
+    if (rc != 0) {
+        serve_reply_error(c, rc, false, "join: %s", tl_error_string(rc));
+        return;
+    }
+    c->joined = true;
+    displace(c);
+    reply_joined(c, 0, &known);
+    serve_request_retry(s);
+}
+
+static void handle_leave(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (c->joined) {
+        struct tl_record r = record_of(c, TL_RECORD_LEAVE);
+        r.step = c->header.position;
+        if (r.step < tl_fold_version(s->fold)) {
+            r.step = tl_fold_version(s->fold);
+        }
+        int rc = tl_serve_offer(s, &r);
+        c->joined = false;
+        serve_reply_status(c, TL_KIND_LEFT, rc);
+        serve_request_retry(s);
+        return;
+    }
+    serve_reply_status(c, TL_KIND_LEFT, 0);
+}
+
+static void handle_snapshot(struct serve_conn *c) {
+    if (!has_news(c)) {
+        serve_reply_status(c, TL_KIND_STATE, TL_E_NOTMODIFIED);
+        return;
+    }
+    int rc = serve_reply_cut(c);
+    if (rc != 0) {
+        serve_reply_status(c, TL_KIND_STATE, rc);
+    }
+}
+
+static void handle_rate(struct serve_conn *c) {
+    struct tl_record r = {.kind = TL_RECORD_RATE};
+    uint64_t bits = 0;
+    for (int i = 7; i >= 0; i--) {
+        bits = bits << 8 | c->small[i];
+    }
+    memcpy(&r.rate, &bits, sizeof(r.rate));
+    bool is_rate = isfinite(r.rate) && r.rate > 0.0;
+    serve_reply_status(c, TL_KIND_RATED,
+                       is_rate ? tl_serve_offer(c->serve, &r) : TL_E_INVALID);
+}
+
+static bool is_same_job(const struct tl_serve *s, const struct tl_hello *hello) {
+    return strcmp(hello->job, s->config.job) == 0 &&
+           strcmp(hello->run, s->config.run) == 0 &&
+           (hello->job_digest == 0 || hello->job_digest == s->config.job_digest);
+}
+
+/* Has the caller seen a writer that fences us? */
+static bool is_behind(const struct tl_serve *s, uint64_t epoch, uint64_t writer) {
+    return epoch > s->epoch ||
+           (epoch == s->epoch && writer != 0 && writer != s->config.writer);
+}
+
+static void welcome(struct serve_conn *c) {
+    const struct tl_serve *s = c->serve;
+    struct tl_welcome w = {
+        .writer = s->config.writer,
+        .shards = s->slice->shards,
+        .parameters = s->config.parameters,
+        .first = s->slice->first,
+        .count = s->slice->count,
+        .consistency = (uint8_t)s->slice->consistency,
+    };
+    uint8_t bytes[TL_WELCOME_BYTES];
+    tl_welcome_encode(&w, bytes);
+    serve_reply_bytes(c, TL_KIND_WELCOME, bytes, sizeof(bytes));
+}
+
+static void handle_hello(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    struct tl_hello hello;
+    int rc = tl_hello_decode(c->small, TL_HELLO_BYTES, &hello);
+    if (rc != 0) {
+        serve_reply_error(c, rc, true, "%s", tl_error_text());
+        return;
+    }
+    if (c->header.shard != s->slice->shard || !is_same_job(s, &hello)) {
+        serve_reply_error(c, TL_E_MISMATCH, true,
+                          "this is shard %" PRIu32 " of job %s, run %s%s",
+                          s->slice->shard, s->config.job, s->config.run,
+                          c->header.shard == s->slice->shard
+                              ? "; the caller's job, run or job file is another"
+                              : "");
+        return;
+    }
+    if (is_behind(s, c->header.epoch, hello.writer)) {
+        uint64_t seen = c->header.epoch;
+        serve_reply_error(c, TL_E_EPOCH, false, "epoch %" PRIu64 " is being replaced",
+                          s->epoch);
+        if (s->config.on_newer_epoch != NULL) {
+            s->config.on_newer_epoch(s->config.ctx, seen);
+        }
+        return;
+    }
+    c->greeted = true;
+    c->joined = false;
+    c->role = hello.role;
+    welcome(c);
+}
+
+static void dispatch(struct serve_conn *c) {
+    switch (c->header.kind) {
+    case TL_KIND_JOIN:
+        handle_join(c);
+        break;
+    case TL_KIND_LEAVE:
+        handle_leave(c);
+        break;
+    case TL_KIND_PUSH:
+    case TL_KIND_PUSH_PULL:
+        handle_push(c);
+        break;
+    case TL_KIND_PULL:
+        handle_pull(c);
+        break;
+    case TL_KIND_SNAPSHOT:
+        handle_snapshot(c);
+        break;
+    case TL_KIND_RATE:
+        handle_rate(c);
+        break;
+    default: /* serve_request_payload() lets no other kind through */
+        serve_reply_status(c, TL_KIND_PONG, 0);
+        break;
+    }
+}
+
+static bool changes_state(uint8_t kind) {
+    return kind == TL_KIND_PUSH || kind == TL_KIND_PUSH_PULL || kind == TL_KIND_JOIN ||
+           kind == TL_KIND_RATE;
+}
+
+void serve_request(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (s->refusal != 0) {
+        serve_reply_error(c, s->refusal, false, "shard %" PRIu32 ": %s",
+                          s->slice->shard, tl_error_string(s->refusal));
+        return;
+    }
+    if (c->header.kind == TL_KIND_HELLO) {
+        handle_hello(c);
+        return;
+    }
+    if (c->header.epoch != s->epoch && c->header.kind != TL_KIND_PING) {
+        serve_reply_error(c, TL_E_EPOCH, false,
+                          "shard %" PRIu32 " is in epoch %" PRIu64 ", not %" PRIu64,
+                          s->slice->shard, s->epoch, c->header.epoch);
+        return;
+    }
+    if (s->draining && changes_state(c->header.kind)) {
+        serve_reply_error(c, TL_E_BUSY, false, "shard %" PRIu32 " is shutting down",
+                          s->slice->shard);
+        return;
+    }
+    dispatch(c);
+}
+
+/* ---- what waited
+ * ------------------------------------------------------------------------------------
+ */
+
+static bool retry_blocked(struct tl_serve *s) {
+    struct serve_conn *c = TAILQ_FIRST(&s->blocked);
+    if (c == NULL) {
+        return false;
+    }
+    handle_push(c);
+    return c->queue != &s->blocked;
+}
+
+static bool retry_waiting(struct tl_serve *s) {
+    struct serve_conn *c = NULL;
+    TAILQ_FOREACH(c, &s->waiting, waiting) {
+        if (s->ended && !weights_are_due(c)) {
+            serve_request_wait_over(c);
+            return true;
+        }
+        if (try_weights(c)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void serve_request_retry(struct tl_serve *s) {
+    /* Answering one may free what the next needs, and comes back here: one loop, not a
+     * recursion, sees to it. */
+    if (s->retrying) {
+        return;
+    }
+    s->retrying = true;
+    bool progress = true;
+    while (progress) {
+        serve_conn_unpark(s);
+        progress = retry_blocked(s);
+        progress = retry_waiting(s) || progress;
+    }
+    s->retrying = false;
+}

@@ -1,0 +1,265 @@
+/* serve.c - the shard's loop as an object: listening, epoch, end, statistics, closing.
+ */
+#include "serve_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void on_tick(uv_timer_t *timer) {
+    struct tl_serve *s = timer->data;
+    uint64_t now_ms = uv_now(s->config.loop);
+    struct serve_conn *c = TAILQ_FIRST(&s->conns);
+    while (c != NULL) {
+        struct serve_conn *next = TAILQ_NEXT(c, link);
+        serve_conn_check_deadline(c, now_ms);
+        c = next;
+    }
+    if (!s->closing) {
+        serve_request_retry(s);
+    } else if (TAILQ_EMPTY(&s->conns)) {
+        uv_close((uv_handle_t *)&s->tick, NULL);
+    }
+}
+
+int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_serve) {
+    struct tl_serve *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return tl_fail(TL_E_NOMEM, "serve: out of memory");
+    }
+    s->config = *config;
+    s->fold = config->fold;
+    s->slice = tl_fold_config(config->fold);
+    s->epoch = tl_fold_epoch(config->fold);
+    TAILQ_INIT(&s->conns);
+    TAILQ_INIT(&s->parked);
+    TAILQ_INIT(&s->blocked);
+    TAILQ_INIT(&s->waiting);
+    LIST_INIT(&s->versions);
+    SLIST_INIT(&s->payloads);
+    if (uv_timer_init(config->loop, &s->tick) != 0 ||
+        uv_timer_start(&s->tick, on_tick, SERVE_TICK_MS, SERVE_TICK_MS) != 0) {
+        free(s);
+        return tl_fail(TL_E_IO, "serve: cannot start a timer");
+    }
+    s->tick.data = s;
+    *ret_serve = s;
+    return 0;
+}
+
+/* ---- listening
+ * ---------------------------------------------------------------------------- */
+
+static void on_connection(uv_stream_t *listener, int status) {
+    struct tl_serve *s = listener->data;
+    if (status == 0 && !s->closing) {
+        serve_conn_accept(s, listener, listener->type == UV_NAMED_PIPE);
+    } else if (status != 0) {
+        s->stats.connections_refused++;
+    }
+}
+
+/* A socket file that nobody answers on is left over from a killed process. */
+static int remove_dead_socket(const char *path) {
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        return 0;
+    }
+    if (!S_ISSOCK(st.st_mode)) {
+        return tl_fail(TL_E_CONFIG, "listen: %s exists and is not a socket", path);
+    }
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    (void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return tl_fail(TL_E_IO, "listen: socket: %s", strerror(errno));
+    }
+    bool is_alive = connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0;
+    close(fd);
+    if (is_alive) {
+        return tl_fail(TL_E_CONFIG, "listen: another process serves %s", path);
+    }
+    if (unlink(path) != 0) {
+        return tl_fail(TL_E_CONFIG, "listen: cannot remove the dead socket %s: %s",
+                       path, strerror(errno));
+    }
+    return 0;
+}
+
+static int bind_unix(struct tl_serve *s, union serve_stream *l, const char *path,
+                     char *ret_bound, size_t size) {
+    if (strlen(path) >= sizeof(s->unix_paths[0])) {
+        return tl_fail(TL_E_CONFIG, "listen: path %s is longer than %zu bytes", path,
+                       sizeof(s->unix_paths[0]) - 1);
+    }
+    int rc = remove_dead_socket(path);
+    if (rc != 0) {
+        return rc;
+    }
+    (void)uv_pipe_init(s->config.loop, &l->pipe, 0);
+    rc = uv_pipe_bind(&l->pipe, path);
+    if (rc != 0) {
+        return tl_fail(TL_E_CONFIG, "listen: unix://%s: %s", path, uv_strerror(rc));
+    }
+    (void)snprintf(s->unix_paths[s->listener_count], sizeof(s->unix_paths[0]), "%s",
+                   path);
+    (void)snprintf(ret_bound, size, "unix://%s", path);
+    return 0;
+}
+
+/* The port that the kernel gave, under the host's name as it was written. */
+static int describe_tcp(const uv_tcp_t *tcp, const char *host, char *ret_bound,
+                        size_t size) {
+    struct sockaddr_storage ss;
+    int length = sizeof(ss);
+    int rc = uv_tcp_getsockname(tcp, (struct sockaddr *)&ss, &length);
+    if (rc != 0) {
+        return rc;
+    }
+    uint16_t port = ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
+                                             : ((struct sockaddr_in *)&ss)->sin_port;
+    bool is_v6 = strchr(host, ':') != NULL;
+    (void)snprintf(ret_bound, size, "tcp://%s%s%s:%u", is_v6 ? "[" : "", host,
+                   is_v6 ? "]" : "", ntohs(port));
+    return 0;
+}
+
+static int bind_tcp(struct tl_serve *s, union serve_stream *l,
+                    const struct tl_address *address, char *ret_bound, size_t size) {
+    (void)uv_tcp_init(s->config.loop, &l->tcp);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    uv_getaddrinfo_t req;
+    int rc = uv_getaddrinfo(s->config.loop, &req, NULL, address->host, address->port,
+                            &hints);
+    if (rc == 0) {
+        rc = uv_tcp_bind(&l->tcp, req.addrinfo->ai_addr, 0);
+        uv_freeaddrinfo(req.addrinfo);
+    }
+    if (rc == 0) {
+        rc = describe_tcp(&l->tcp, address->host, ret_bound, size);
+    }
+    return rc == 0 ? 0
+                   : tl_fail(TL_E_CONFIG, "listen: tcp://%s:%s: %s", address->host,
+                             address->port, uv_strerror(rc));
+}
+
+int tl_serve_listen(struct tl_serve *s, const char *address, char *ret_bound,
+                    size_t size) {
+    struct tl_address parsed;
+    int rc = tl_address_parse(address, &parsed);
+    if (rc != 0) {
+        return rc;
+    }
+    if (s->listener_count == SERVE_LISTENERS_MAX) {
+        return tl_fail(TL_E_CONFIG, "listen: at most %u addresses",
+                       SERVE_LISTENERS_MAX);
+    }
+    union serve_stream *l = &s->listeners[s->listener_count];
+    rc = parsed.is_unix ? bind_unix(s, l, parsed.host, ret_bound, size)
+                        : bind_tcp(s, l, &parsed, ret_bound, size);
+    if (l->handle.loop != NULL) {
+        l->handle.data = s;
+        s->listener_count++; /* closed with the others from here on */
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    rc = uv_listen(&l->stream, SERVE_BACKLOG, on_connection);
+    return rc == 0 ? 0
+                   : tl_fail(TL_E_CONFIG, "listen: %s: %s", address, uv_strerror(rc));
+}
+
+/* ---- state
+ * ------------------------------------------------------------------------------------
+ */
+
+void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch) {
+    s->epoch = epoch;
+}
+
+void tl_serve_refuse(struct tl_serve *s, int status) {
+    s->refusal = status;
+    serve_request_retry(s);
+}
+
+void tl_serve_set_ended(struct tl_serve *s) {
+    s->ended = true;
+    serve_request_retry(s);
+}
+
+void tl_serve_drain(struct tl_serve *s) {
+    s->draining = true;
+}
+
+void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats) {
+    *ret_stats = s->stats;
+    ret_stats->connections_open = s->conn_count;
+    const struct serve_conn *c = NULL;
+    TAILQ_FOREACH(c, &s->conns, link) {
+        if (!c->greeted) {
+            continue;
+        }
+        ret_stats->workers_connected += c->role == TL_ROLE_WORKER;
+        ret_stats->checkpointers_connected += c->role == TL_ROLE_CHECKPOINTER;
+        ret_stats->monitors_connected += c->role == TL_ROLE_MONITOR;
+    }
+}
+
+int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker) {
+    const struct serve_conn *c = NULL;
+    TAILQ_FOREACH(c, &s->conns, link) {
+        if (c->joined && c->worker == worker && c->state != CONN_CLOSING) {
+            /* One that waits for us is not silent. */
+            return c->state == CONN_WAITING || c->state == CONN_BLOCKED ||
+                           c->state == CONN_PARKED
+                       ? 0
+                       : (int64_t)(uv_now(s->config.loop) - c->heard_ms);
+        }
+    }
+    return -1;
+}
+
+/* ---- closing
+ * --------------------------------------------------------------------------------------
+ */
+
+void tl_serve_close(struct tl_serve *s) {
+    if (s->closing) {
+        return;
+    }
+    s->closing = true;
+    for (size_t i = 0; i < s->listener_count; i++) {
+        uv_close(&s->listeners[i].handle, NULL);
+        if (s->unix_paths[i][0] != '\0') {
+            (void)unlink(s->unix_paths[i]);
+        }
+    }
+    struct serve_conn *c = TAILQ_FIRST(&s->conns);
+    while (c != NULL) {
+        struct serve_conn *next = TAILQ_NEXT(c, link);
+        if (c->state == CONN_REPLYING) {
+            c->close_requested = true; /* closed once its reply is out, or too late */
+        } else {
+            serve_conn_close(c);
+        }
+        c = next;
+    }
+}
+
+void tl_serve_free(struct tl_serve *s) {
+    if (s == NULL) {
+        return;
+    }
+    struct serve_payload *p = NULL;
+    while ((p = SLIST_FIRST(&s->payloads)) != NULL) {
+        SLIST_REMOVE_HEAD(&s->payloads, link);
+        free(p->values);
+        free(p);
+    }
+    free(s);
+}

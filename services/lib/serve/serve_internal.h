@@ -1,0 +1,158 @@
+/* serve_internal.h - what the files of this folder share.
+ *
+ *   serve.c    the object: listening, epoch, end, statistics, closing
+ *   conn.c     a connection: bytes in, one request at a time, deadlines
+ *   reply.c    bytes out: a header, then pieces of an immutable view or cut
+ *   request.c  what each request does to the fold, and what is answered
+ */
+#ifndef THROUGHLINE_SERVE_INTERNAL_H
+#define THROUGHLINE_SERVE_INTERNAL_H
+
+#include "throughline/serve.h"
+
+#include <sys/queue.h>
+#include <uv.h>
+
+#define SERVE_TICK_MS              50u
+#define SERVE_LISTENERS_MAX        4u
+#define SERVE_BACKLOG              128
+#define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
+#define SERVE_SOCKET_BUFFER        (4 << 20)
+#define SERVE_SLOWEST_BYTES_PER_MS 1000u /* a frame gets this much time on top */
+
+struct serve_conn;
+TAILQ_HEAD(serve_conn_list, serve_conn);
+
+/* One version of the weights, shared by all replies that carry it. */
+struct serve_weights {
+    struct tl_view *view;
+    uint32_t holders;
+    LIST_ENTRY(serve_weights) link;
+};
+LIST_HEAD(serve_weights_list, serve_weights);
+
+/* A gradient's buffer, lent to a connection from header to fold. */
+struct serve_payload {
+    float *values;
+    SLIST_ENTRY(serve_payload) link;
+};
+SLIST_HEAD(serve_payload_list, serve_payload);
+
+enum conn_state {
+    CONN_HEADER,   /* reading a header */
+    CONN_PARKED,   /* header read; waits for a gradient buffer; not reading */
+    CONN_PAYLOAD,  /* reading payload and trailer */
+    CONN_BLOCKED,  /* a gradient the fold had no spare block for; not reading */
+    CONN_WAITING,  /* a pull that waits for a newer version */
+    CONN_REPLYING, /* not reading */
+    CONN_CLOSING,
+};
+
+/* What a reply's payload is made of. */
+enum reply_body { BODY_NONE, BODY_BYTES, BODY_WEIGHTS, BODY_CUT };
+
+struct serve_reply {
+    enum reply_body body;
+    uint8_t header[TL_HEADER_BYTES];
+    uint8_t trailer[TL_TRAILER_BYTES];
+    uint8_t bytes[TL_TEXT_MAX]; /* BODY_BYTES */
+    size_t size;
+    struct serve_weights *weights; /* BODY_WEIGHTS, held */
+    struct tl_cut *cut;            /* BODY_CUT, held */
+    size_t next; /* piece to be sent: 0 header, 1.. body, then trailer */
+    bool checksum, trailer_sent, close_after;
+    uint64_t length;
+};
+
+union serve_stream {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+};
+
+struct serve_conn {
+    struct tl_serve *serve;
+    union serve_stream io;
+    uv_write_t write;
+    TAILQ_ENTRY(serve_conn) link;    /* all connections */
+    TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked, blocked or waiting */
+    struct serve_conn_list *queue;   /* the one of those it is in, or NULL */
+    enum conn_state state;
+    bool is_unix, greeted, joined, close_requested;
+    enum tl_role role;
+    uint32_t worker;
+    uint64_t incarnation;
+    uint64_t deadline_ms; /* 0: none */
+    uint64_t heard_ms;    /* when the last request began */
+
+    uint8_t header_bytes[TL_HEADER_BYTES];
+    struct tl_header header;
+    uint8_t
+        small[TL_HELLO_BYTES + TL_TRAILER_BYTES]; /* payloads that are no gradient */
+    struct serve_payload *payload;
+    uint8_t trailer[TL_TRAILER_BYTES];
+    uint64_t got; /* bytes of what is being read */
+    struct tl_sum *sum;
+
+    int push_status; /* of a PUSH_PULL whose weights are waited for */
+    bool pushed;     /* the waiting request is a PUSH_PULL */
+    struct serve_reply reply;
+};
+
+struct tl_serve {
+    struct tl_serve_config config;
+    const struct tl_fold_config *slice;
+    struct tl_fold *fold;
+    uint64_t epoch;
+    int refusal;
+    bool ended, draining, closing;
+    bool retrying; /* serve_request_retry() is on the stack */
+    union serve_stream listeners[SERVE_LISTENERS_MAX];
+    char unix_paths[SERVE_LISTENERS_MAX][108];
+    size_t listener_count;
+    uv_timer_t tick;
+    struct serve_conn_list conns, parked, blocked, waiting;
+    struct serve_weights_list versions;
+    struct serve_payload_list payloads; /* free ones */
+    uint32_t payload_count;
+    uint32_t conn_count;
+    struct tl_cut *cut; /* being sent */
+    struct tl_serve_stats stats;
+};
+
+/* conn.c */
+void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix);
+void serve_conn_close(struct serve_conn *c);
+void serve_conn_start_reading(struct serve_conn *c);
+void serve_conn_read_next(struct serve_conn *c);
+void serve_conn_unpark(struct tl_serve *s);
+void serve_conn_enqueue(struct serve_conn *c, struct serve_conn_list *queue,
+                        enum conn_state state);
+void serve_conn_dequeue(struct serve_conn *c);
+void serve_conn_payload_release(struct serve_conn *c);
+void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms);
+uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes);
+
+/* reply.c: each sends exactly one reply to the request in c->header. */
+void serve_reply_status(struct serve_conn *c, enum tl_kind kind, int status);
+void serve_reply_header(struct serve_conn *c, const struct tl_header *header);
+void serve_reply_bytes(struct serve_conn *c, enum tl_kind kind, const void *bytes,
+                       size_t size);
+void serve_reply_error(struct serve_conn *c, int status, bool close_after,
+                       const char *fmt, ...) TL_PRINTF(4, 5);
+/* TL_E_BUSY: too many versions are held; nothing was sent. */
+TL_MUST_USE int serve_reply_weights(struct serve_conn *c, int status);
+TL_MUST_USE int serve_reply_cut(struct serve_conn *c);
+void serve_reply_drop(struct serve_conn *c);
+
+/* request.c */
+/* How many payload bytes a request of this kind has here; a negative error: the frame
+ * is refused with it before a byte of its payload is read. */
+int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header *h);
+void serve_request(struct serve_conn *c);
+/* Answer what can be answered now: blocked gradients, then waiting pulls. */
+void serve_request_retry(struct tl_serve *s);
+void serve_request_wait_over(struct serve_conn *c);
+
+#endif

@@ -1,0 +1,58 @@
+/* main.c - tl-server: folds one shard, serves its weights. */
+#include "server.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct tl_option option_rows[] = {
+    {.name = "listen",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct server_options, listen),
+     .size = sizeof(((struct server_options *)0)->listen),
+     .fallback = "tcp://127.0.0.1:0",
+     .doc = "Where to serve frames: tcp://host:port or unix:///path, several separated "
+            "by commas; the first is announced."},
+    {.name = "advertise",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct server_options, advertise),
+     .size = sizeof(((struct server_options *)0)->advertise),
+     .fallback = "",
+     .doc = "Address to announce instead of the first one listened on."},
+    {.name = "drain_ms",
+     .type = TL_OPT_U32,
+     .offset = offsetof(struct server_options, drain_ms),
+     .fallback = "5000",
+     .min = 0,
+     .max = 600000,
+     .unit = "ms",
+     .doc = "After SIGTERM, how long to wait for a last snapshot of what was "
+            "acknowledged."},
+};
+static const struct tl_option_table option_table = {
+    option_rows, sizeof(option_rows) / sizeof(option_rows[0])};
+
+static int fail_start(int rc) {
+    tl_log_line(TL_ERROR, "cannot start", "error", tl_error_name(rc), "why",
+                tl_error_text(), NULL);
+    return tl_exit_code(rc);
+}
+
+int main(int argc, char **argv) {
+    static struct server s;
+    tl_service_start("server", "folds one shard of the parameters and serves them",
+                     argc, argv, &option_table, &s.options, &s.service, &s.job);
+    s.writer = tl_random_u64();
+    int rc = tl_stop_setup();
+    if (rc == 0) {
+        rc = server_gauges_new(&s);
+    }
+    if (rc == 0) {
+        rc = server_recover(&s);
+    }
+    int code = rc == 0 ? server_run(&s) : fail_start(rc);
+    tl_fold_free(s.fold);
+    free(s.gauges);
+    tl_job_done(&s.job);
+    return code;
+}

@@ -1,0 +1,85 @@
+/* server.h - one process, one shard: what the files of tl-server share.
+ *
+ *   main.c     settings, start, exit code
+ *   recover.c  the state to start from: newest snapshot, or the job's seed
+ *   loop.c     the shard's loop: epoch, announcements, dead workers, the end
+ *   gauges.c   what /metrics says
+ */
+#ifndef THROUGHLINE_SERVER_H
+#define THROUGHLINE_SERVER_H
+
+#include "throughline/fold.h"
+#include "throughline/job.h"
+#include "throughline/member.h"
+#include "throughline/serve.h"
+#include "throughline/service.h"
+
+#include <stdatomic.h>
+#include <uv.h>
+
+struct server_options {
+    char listen[TL_PATH_MAX];
+    char advertise[TL_ADDRESS_MAX];
+    uint32_t drain_ms;
+};
+
+/* Where the state came from. */
+struct server_origin {
+    uint64_t version;
+    uint64_t epoch_floor; /* newest epoch that any snapshot in the store shows */
+    bool from_snapshot;
+};
+
+/* Since when a worker has had no connection; whether its lease is over (set by the
+ * membership's thread). */
+struct server_absence {
+    int64_t since_ms;
+    _Atomic bool lapsed;
+};
+
+struct server {
+    struct tl_service_options service;
+    struct server_options options;
+    struct tl_job job;
+    uint64_t parameters;
+    uint64_t writer;
+    struct tl_fold *fold;
+    struct server_origin origin;
+    struct tl_serve *serve;
+    struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
+    struct tl_http *http;
+    struct server_gauges *gauges;
+    struct tl_member_entry self;
+    uint64_t epoch;
+    uv_loop_t loop;
+    uv_timer_t tick;
+    uv_poll_t stop;
+    uv_work_t epoch_work, retire_work, end_work;
+    bool epoch_is_due, epoch_busy, retire_busy, end_busy;
+    int epoch_status;
+    uint64_t epoch_floor, epoch_next; /* of the epoch being taken */
+    struct tl_record retire;          /* LEAVE being agreed upon */
+    int retire_status;
+    char end_reason[128];
+    _Atomic bool end_declared;
+    bool ended, draining, finished;
+    uint64_t drain_snapshots; /* states sent before the drain began */
+    int64_t leave_earliest_ms;
+    int64_t leave_deadline_ms; /* when to go, whoever is still there */
+    struct server_absence absence[TL_WORKER_LIMIT];
+    int exit_code;
+};
+
+/* recover.c: job, shard -> fold and where it came from. */
+TL_MUST_USE int server_recover(struct server *s);
+
+/* loop.c: everything after recovery; returns the exit code. */
+int server_run(struct server *s);
+
+/* gauges.c */
+TL_MUST_USE int server_gauges_new(struct server *s);
+void server_gauges_record(struct server *s, int status, const struct tl_record *r,
+                          const struct tl_fold_effect *effect);
+void server_gauges_refresh(struct server *s);
+
+#endif
