@@ -1,0 +1,104 @@
+/* drill.h - failures on schedule: whom to kill, when, and when to bring it back.
+ *
+ * Path:   beside it: `throughline run --kill ...` practises failures on a whole job
+ * Pure:   no I/O, no clock: it is given the time and the version, and says what is due.
+ * Thread: whoever owns the drill. */
+#ifndef THROUGHLINE_DRILL_H
+#define THROUGHLINE_DRILL_H
+
+#include "throughline/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TL_DRILL_MAX      256u /* kills in one run */
+#define TL_DRILL_TEXT_MAX 96u  /* one --kill, with its final NUL */
+#define TL_DRILL_FOREVER  (-1) /* down_ms: never brought back */
+
+enum tl_drill_target {
+    TL_DRILL_SERVER = 0,
+    TL_DRILL_WORKER = 1,
+    TL_DRILL_CHECKPOINTER = 2,
+    TL_DRILL_MONITOR = 3,
+    TL_DRILL_REDIS = 4,
+};
+const char *tl_drill_target_name(enum tl_drill_target target); /* "server", ... */
+
+enum tl_drill_trigger {
+    TL_DRILL_AT_VERSION = 0, /* the job has made so many updates */
+    TL_DRILL_AT_TIME = 1,    /* so long after the run's start */
+};
+
+struct tl_drill_kill {
+    char text[TL_DRILL_TEXT_MAX]; /* as it was given */
+    enum tl_drill_target target;
+    uint32_t index; /* shard of a server, number of a worker, else 0 */
+    enum tl_drill_trigger trigger;
+    uint64_t version; /* AT_VERSION */
+    int64_t at_ms;    /* AT_TIME */
+    int64_t down_ms;  /* from the kill to the restart, or TL_DRILL_FOREVER */
+};
+
+/* Read "WHO[/N]@WHEN[,down=D]": WHO server, worker, checkpointer, monitor or redis;
+ * WHEN updates=N, version=N (the same) or seconds=T; D and T in seconds, or with a
+ * unit, "s" or "ms"; D also "forever", and 0 when it is left out. TL_E_CONFIG  one
+ * line: the text, what is wrong with it, what is right */
+TL_MUST_USE int tl_drill_parse(const char *text, struct tl_drill_kill *ret_kill);
+
+/* What a kill needs to know of the job to be possible at all. */
+struct tl_drill_limits {
+    uint32_t servers, workers;
+    bool checkpointer;      /* one is started */
+    uint64_t until_updates; /* 0: no such end */
+    double until_seconds;   /* 0: no such end */
+};
+
+/* Can this ever happen? TL_E_CONFIG: no such service, or at or beyond the end. */
+TL_MUST_USE int tl_drill_check(const struct tl_drill_kill *kill,
+                               const struct tl_drill_limits *limits);
+
+/* ---- a schedule in progress ---------------------------------------------------------
+ */
+
+enum tl_drill_state {
+    TL_DRILL_WAITING = 0, /* has not happened yet */
+    TL_DRILL_DOWN = 1,    /* killed, not brought back */
+    TL_DRILL_BACK = 2,    /* killed and brought back */
+};
+
+struct tl_drill {
+    struct {
+        struct tl_drill_kill kill;
+        enum tl_drill_state state;
+        int64_t killed_ms;
+    } slots[TL_DRILL_MAX];
+    size_t count;
+};
+
+void tl_drill_init(struct tl_drill *d);
+TL_MUST_USE int tl_drill_add(struct tl_drill *d, const struct tl_drill_kill *kill);
+
+/* The run as of now. */
+struct tl_drill_moment {
+    int64_t now_ms; /* since the run's start */
+    bool has_version;
+    uint64_t version; /* updates made */
+};
+
+enum tl_drill_action_kind { TL_DRILL_KILL, TL_DRILL_RESTART };
+struct tl_drill_action {
+    enum tl_drill_action_kind kind;
+    size_t slot;
+};
+
+/* Everything that is due, restarts before kills, each in the order of the schedule.
+ * Nothing is marked: an action is due until tl_drill_killed() or tl_drill_restarted()
+ * says that it was done, so one that is impossible now (its target is down already)
+ * comes again. Returns how many; at most `max`. */
+size_t tl_drill_due(const struct tl_drill *d, const struct tl_drill_moment *moment,
+                    struct tl_drill_action *actions, size_t max);
+void tl_drill_killed(struct tl_drill *d, size_t slot, int64_t now_ms);
+void tl_drill_restarted(struct tl_drill *d, size_t slot);
+
+#endif
