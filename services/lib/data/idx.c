@@ -6,6 +6,7 @@
  * file makes this allocate more than it could hold. */
 #include "idx.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -153,6 +154,7 @@ static int read_dimensions(struct source *s, struct tl_idx *idx, uint64_t *ret_b
 /* Exactly `bytes` elements, and the end of the file: which is also what makes zlib
  * compare the checksum at a gzip stream's end. */
 static int read_elements(struct source *s, struct tl_idx *idx, uint64_t bytes) {
+    assert(bytes > 0); /* every dimension is */
     idx->bytes = malloc(bytes);
     if (idx->bytes == NULL) {
         return tl_fail(TL_E_NOMEM, "%s: no memory for %llu bytes", s->path,
