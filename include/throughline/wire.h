@@ -27,19 +27,26 @@
 #define TL_TRAILER_BYTES    8u
 #define TL_TEXT_MAX         512u /* payload of TL_KIND_ERROR */
 
+/* Largest model that anybody is believed about before memory is reserved (16 GiB). */
+#define TL_PARAMETERS_MAX (UINT64_C(1) << 32)
+/* read_version of a PULL by somebody who holds no weights: version 0 is a real one. */
+#define TL_VERSION_NONE   UINT64_MAX
+
 /* Requests are odd, replies even. A connection carries one request at a time; its
  * reply echoes shard, worker, incarnation and sequence. */
 enum tl_kind {
     TL_KIND_HELLO = 1,   /* who is there: struct tl_hello; the first frame */
     TL_KIND_WELCOME = 2, /* struct tl_welcome */
-    TL_KIND_JOIN = 3,    /* worker: incarnation, sequence (last acknowledged),
-                            position: margin in steps */
-    TL_KIND_JOINED = 4,  /* status 0; sequence: last settled; version; incarnation */
+    TL_KIND_JOIN = 3,    /* worker: incarnation (0: only ask what the table has),
+                            sequence (last acknowledged), position: margin in steps */
+    TL_KIND_JOINED = 4,  /* status 0 or TL_E_FENCED; sequence: last settled; version;
+                            incarnation: the table's */
     TL_KIND_LEAVE = 5,   /* worker: position: step from which it contributes nothing */
     TL_KIND_LEFT = 6,
     TL_KIND_PUSH = 7,       /* one gradient slice; payload float32[count] */
     TL_KIND_ACK = 8,        /* status of the fold; version after it */
-    TL_KIND_PULL = 9,       /* read_version: only if newer; TL_FLAG_WAIT: wait for it */
+    TL_KIND_PULL = 9,       /* read_version: only if newer, TL_VERSION_NONE: none
+                               held; TL_FLAG_WAIT: wait for it */
     TL_KIND_WEIGHTS = 10,   /* status of the push if there was one; payload float32 */
     TL_KIND_PUSH_PULL = 11, /* push, then the weights that result, in one round trip */
     TL_KIND_SNAPSHOT = 13,  /* read_version: only if newer */
@@ -81,8 +88,10 @@ void tl_header_encode(struct tl_header *header, uint8_t buf[TL_HEADER_BYTES]);
 
 /* Read and check a header.
  *   max_length  larger payloads are TL_E_TOOBIG, before anybody allocates
- *   TL_E_PROTOCOL  magic, version, kind or reserved bits are wrong
- *   TL_E_CHECKSUM  the header is damaged */
+ *   TL_E_CHECKSUM  the header is damaged, or is no header at all
+ *   TL_E_PROTOCOL  it is whole, but magic, version, kind or reserved bits are not those
+ *                  of this protocol
+ * ret_header is untouched on failure. */
 TL_MUST_USE int tl_header_decode(const uint8_t buf[TL_HEADER_BYTES],
                                  uint64_t max_length, struct tl_header *ret_header);
 
@@ -111,9 +120,9 @@ const char *tl_role_name(enum tl_role role); /* "server", ...; "?" */
 #define TL_NAME_MAX 64u /* job and run names with the final NUL: [a-z0-9-] */
 
 /* Payload of HELLO. `job_digest` is that of job.h; 0 means "do not compare" (a
- * trainer that is not ours). header.epoch is the newest epoch the caller has seen
- * for this shard and `writer` whose it was (0: none): a server that finds itself
- * older takes a higher epoch before it serves. */
+ * trainer that is not ours), and so does an empty job or run name. header.epoch is the
+ * newest epoch the caller has seen for this shard and `writer` whose it was (0: none):
+ * a server that finds itself older takes a higher epoch before it serves. */
 struct tl_hello {
     enum tl_role role;
     char job[TL_NAME_MAX];
@@ -122,7 +131,8 @@ struct tl_hello {
     uint64_t writer;
 };
 
-/* Payload of WELCOME; header.epoch and read_version are the shard's. */
+/* Payload of WELCOME; header.epoch and read_version are the shard's. Decoding checks
+ * that the slice lies inside the model and the model is below TL_PARAMETERS_MAX. */
 struct tl_welcome {
     uint64_t writer; /* random number of the serving process */
     uint32_t shards;
@@ -149,6 +159,7 @@ struct tl_address {
     char host[256]; /* or the path */
     char port[8];
 };
+/* TL_E_CONFIG says what the text should look like. Port 0 is legal (to listen). */
 TL_MUST_USE int tl_address_parse(const char *text, struct tl_address *ret_address);
 
 /* ---- links: one connection, one request at a time ---------------------------------
@@ -197,6 +208,8 @@ const struct tl_header *tl_link_reply(const struct tl_link *l);
 const char *tl_link_error_text(const struct tl_link *l);
 uint64_t tl_link_bytes_sent(const struct tl_link *l);
 uint64_t tl_link_bytes_received(const struct tl_link *l);
+
+#define TL_LINKS_MAX 1024u /* most links that can be waited for at once */
 
 /* Advance `n` links (NULL entries are skipped) until every one has completed or
  * failed, or `deadline_ms` (CLOCK_MONOTONIC) has passed: then TL_E_TIMEOUT for those
