@@ -3,8 +3,9 @@
  * An option "optimizer.learning_rate" is the JSON path in a file, the flag
  * --optimizer-learning-rate, and the variable THROUGHLINE_OPTIMIZER_LEARNING_RATE.
  * Order of precedence: flag, environment, file, default. Strings marked secret may be
- * given as NAME_FILE instead, and are never printed. An unknown key or flag is an error
- * that names the nearest right one.
+ * given as the path of a file that holds them ("name_file", --name-file, NAME_FILE),
+ * have no plain flag, and are never printed. An unknown key or flag is an error that
+ * names the nearest right one.
  *
  * Thread: main thread, at start. */
 #ifndef THROUGHLINE_CONFIG_H
@@ -26,7 +27,7 @@ enum tl_option_type {
     TL_OPT_STRING, /* char[size] in place */
     TL_OPT_CHOICE, /* int: index in choices */
     TL_OPT_JSON,   /* json_t *, owned by the target; a string in a file is a path to a
-                      JSON file, relative to it. No flag. */
+                      JSON file, relative to it. No flag; as text: a path. */
 };
 
 struct tl_option {
@@ -34,8 +35,10 @@ struct tl_option {
     enum tl_option_type type;
     size_t offset;              /* of the field in the target structure */
     size_t size;                /* TL_OPT_STRING: of the field */
-    const char *fallback;       /* default, as text; NULL: required */
-    double min, max;            /* numbers, inclusive */
+    const char *fallback;       /* default, as text; NULL: required, and then an empty
+                                   string, no JSON or the number 0 is no value */
+    double min, max;            /* numbers, inclusive; both 0: all of the type, whole
+                                   numbers up to 2^53 */
     const char *const *choices; /* NULL-terminated */
     const char *unit;           /* "ms", "updates", ... or NULL */
     const char *doc;            /* one sentence */
@@ -54,11 +57,15 @@ TL_MUST_USE int tl_config_defaults(const struct tl_option_table *t, void *target
  * key, what is wrong, what is right. */
 TL_MUST_USE int tl_config_json(const struct tl_option_table *t, void *target,
                                const json_t *object, const char *where);
-/* Overlay THROUGHLINE_* variables. */
+/* Overlay THROUGHLINE_* variables. An empty one counts as unset; one that is in no
+ * table is ignored (Kubernetes makes such variables for the services of a release). */
 TL_MUST_USE int tl_config_environment(const struct tl_option_table *t, void *target);
-/* Overlay one flag ("--name=value", or "--name" "value"; booleans also "--name" and
- * "--no-name"). Returns how many argv entries were taken (1 or 2), 0 when the flag is
- * not in the table, or a negative error. */
+/* Take the table's variables out of this process's environment: a parent that has
+ * written what it resolved to a file does so before it starts children that read it. */
+void tl_config_environment_clear(const struct tl_option_table *t);
+/* Overlay the flag at argv[0] ("--name=value", or "--name" "value"; booleans "--name",
+ * "--no-name" or "--name=value"). Returns how many argv entries were taken (1 or 2), 0
+ * when the flag is not in the table, or a negative error. */
 TL_MUST_USE int tl_config_flag(const struct tl_option_table *t, void *target, int argc,
                                char *const *argv);
 /* Set one option from text. */
@@ -66,7 +73,8 @@ TL_MUST_USE int tl_config_set(const struct tl_option_table *t, void *target,
                               const char *name, const char *value, const char *where);
 /* Every required option has a value? TL_E_CONFIG names the first that has none. */
 TL_MUST_USE int tl_config_complete(const struct tl_option_table *t, const void *target);
-/* The target as a JSON object, secrets left out. New reference; NULL on no memory. */
+/* The target as nested JSON objects that tl_config_json() reads back the same, secrets
+ * left out. New reference; NULL on no memory. */
 json_t *tl_config_dump(const struct tl_option_table *t, const void *target);
 /* Free what TL_OPT_JSON fields own. */
 void tl_config_done(const struct tl_option_table *t, void *target);
@@ -81,7 +89,8 @@ void tl_config_flags(const struct tl_option_table *t, FILE *out);
  * its length), or NULL. */
 const char *tl_nearest(const char *word, const char *const *names, size_t count);
 
-/* A JSON file of at most 16 MiB. TL_E_CONFIG: file, line, column. */
+/* A JSON file (object or array) of at most 16 MiB, without duplicate keys.
+ * TL_E_CONFIG: file, line, column. */
 TL_MUST_USE int tl_json_load(const char *path, json_t **ret_json);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* Exit codes of every program; documented in docs/operations.md. */
 enum tl_exit {
@@ -32,29 +33,39 @@ struct tl_service_options {
     char http[TL_NAME_MAX * 4]; /* "http": "host:port" or "off"; default 127.0.0.1:0 */
     int log_format;             /* "log_format": logfmt, json */
     int log_level;              /* "log_level": debug, info, warning, error */
-    uint32_t index; /* "index": shard, worker number; may be a pod name's suffix */
+    uint32_t index; /* "index": shard, worker number; default: JOB_COMPLETION_INDEX, or
+                       on Kubernetes the number at the end of HOSTNAME, or 0 */
 };
 extern const struct tl_option_table tl_service_table;
 
-/* Parse argv of a service: --help and --version are answered (exit 0), the job is
- * loaded, the service's own `extra` table (may be NULL) fills `extra_target`, every
- * other flag must be in one of the tables (job keys included). On an error: one line on
- * stderr, exit 2. Returns only when all is well. */
+/* Parse argv of a service: --help and --version are answered (exit 0), the job (--job,
+ * or the one argument without a flag) is loaded and checked, the service's own `extra`
+ * table (may be NULL) fills `extra_target`, every other flag must be in one of the
+ * tables (job keys included); log lines are set up. On an error: one line on stderr,
+ * exit 2. Returns only when all is well. For documentation and shell completion there
+ * are also
+ * --help-markdown (the service's own options) and --help-flags (all, one a line). */
 void tl_service_start(const char *service, const char *summary, int argc, char **argv,
                       const struct tl_option_table *extra, void *extra_target,
                       struct tl_service_options *ret_options, struct tl_job *ret_job);
 
-/* ---- log lines ----------------------------------------------------------------------
+/* docs/configuration.md: the tables that all services share, as Markdown. */
+void tl_reference_markdown(FILE *out);
+
+/* ---- log lines --------------------------------------------------------------------
  */
 
 enum tl_level { TL_DEBUG = 0, TL_INFO = 1, TL_WARNING = 2, TL_ERROR = 3 };
 
-/* service, job and run go on every line; so do fields set later (epoch, ...). */
+/* service, job, run and index go on every line. */
 void tl_log_setup(const char *service, const char *job, const char *run, uint32_t index,
                   int format, int level);
-/* One line: time, level, service, job, run, index, msg, then key=value pairs: pairs of
- * (const char *key, const char *value), ended by NULL. Use TL_S, TL_U, TL_F to format
- * numbers into a per-call buffer. */
+/* So does this field from now on, until it is set anew (epoch, ...): at most 8 fields,
+ * each text cut at 63 bytes. */
+void tl_log_field(const char *key, const char *value);
+/* One line on stderr, at most 4 KiB, written at once: time, level, service, job, run,
+ * index, fields, msg, then pairs of (const char *key, const char *value), ended by
+ * NULL. Texts from tl_text_*() are numbers in JSON. Any thread. */
 void tl_log_line(enum tl_level level, const char *message, ...)
     __attribute__((sentinel));
 /* Short-lived text of a number, good for one tl_log_line() call (a ring of 32). */
@@ -62,21 +73,24 @@ const char *tl_text_u64(uint64_t v);
 const char *tl_text_i64(int64_t v);
 const char *tl_text_double(double v, int decimals);
 
-/* ---- metrics
- * ------------------------------------------------------------------------- */
+/* ---- metrics ----------------------------------------------------------------------
+ */
 
 enum tl_metric_type { TL_COUNTER, TL_GAUGE, TL_HISTOGRAM };
 struct tl_metric;
 
 /* Register (once, at start). Names "throughline_*", base units, counters "_total";
  * `labels` is the inside of the braces or NULL. Histograms: upper bounds, ascending.
- * The result lives for the process; NULL only when memory ran out. */
+ * Registering the same name and labels again gives the same metric. The result lives
+ * for the process; NULL only when memory ran out. */
 struct tl_metric *tl_metric_new(enum tl_metric_type type, const char *name,
                                 const char *labels, const char *help,
                                 const double *bounds, size_t bound_count);
 void tl_metric_add(struct tl_metric *m, double v);
+/* A counter may be set too: to a total that is counted elsewhere. */
 void tl_metric_set(struct tl_metric *m, double v);
 void tl_metric_observe(struct tl_metric *m, double v);
+/* Of a histogram: the sum of what was observed. */
 double tl_metric_value(const struct tl_metric *m);
 /* Everything in the Prometheus text format, process CPU seconds, resident bytes and
  * open descriptors included; malloc'ed, NULL-terminated; NULL: no memory. */
@@ -84,7 +98,9 @@ char *tl_metrics_text(size_t *ret_size);
 /* CPU seconds (user + system) and resident bytes of this process. */
 void tl_process_usage(double *ret_cpu_seconds, uint64_t *ret_resident_bytes);
 
-/* Scrape http://host:port/metrics within deadline_ms: malloc'ed text. */
+/* Scrape http://HTTP/metrics, `http` being "host:port", until deadline_ms
+ * (CLOCK_MONOTONIC, as tl_now_ms()): malloc'ed text of at most 4 MiB.
+ *   TL_E_TIMEOUT, _REFUSED, _PROTOCOL (not a 200), _TOOBIG, _UNAVAILABLE */
 TL_MUST_USE int tl_metrics_fetch(const char *http, int64_t deadline_ms,
                                  char **ret_text);
 /* Value of a sample in such a text by name and (sub)string of labels (NULL: any,
@@ -92,8 +108,8 @@ TL_MUST_USE int tl_metrics_fetch(const char *http, int64_t deadline_ms,
 bool tl_metrics_find(const char *text, const char *name, const char *labels,
                      double *ret_v);
 
-/* ---- health
- * ----------------------------------------------------------------------------- */
+/* ---- health -----------------------------------------------------------------------
+ */
 
 /* /healthz (the loop turned within the last 10 s: tl_health_beat), /readyz
  * (tl_health_ready), /metrics, on libmicrohttpd's own thread. "off": none. ret_address
@@ -112,8 +128,8 @@ void tl_health_beat(void);
 /* `why_not` is NULL when ready, else a short static text shown by /readyz with 503. */
 void tl_health_ready(const char *why_not);
 
-/* ---- time, signals
- * ------------------------------------------------------------------------ */
+/* ---- time, signals ----------------------------------------------------------------
+ */
 
 int64_t tl_now_ms(void);     /* CLOCK_MONOTONIC */
 double tl_now_seconds(void); /* CLOCK_MONOTONIC */
@@ -123,15 +139,16 @@ uint64_t tl_unix_ms(void);
 TL_MUST_USE int tl_stop_setup(void);
 bool tl_stop_requested(void);
 int tl_stop_fd(void); /* readable once stop is requested; poll it beside your own */
-/* Run on_stop (async-signal-safe) too; NULL: none. */
+/* Run on_stop (async-signal-safe) too, at once if stop was requested before; NULL:
+ * none. */
 void tl_stop_hook(void (*on_stop)(void *), void *ctx);
 /* Wait up to timeout_ms, or until stop is requested (true). */
 bool tl_stop_wait(int64_t timeout_ms);
 /* A random number from the kernel, never 0. */
 uint64_t tl_random_u64(void);
 
-/* ---- timeline
- * -------------------------------------------------------------------------------- */
+/* ---- timeline ---------------------------------------------------------------------
+ */
 
 /* One JSON object a line, appended with a single write(): several processes of one
  * machine may write to one file. Adds "time" (Unix seconds) and "t" (seconds since the
@@ -139,7 +156,9 @@ uint64_t tl_random_u64(void);
  * lists the kinds. */
 struct tl_timeline;
 TL_MUST_USE int tl_timeline_open(const char *path, struct tl_timeline **ret_timeline);
-/* Takes ownership of `object`. */
+/* Takes ownership of `object`.
+ *   TL_E_IO  disk full, ...: the line is lost, the next one begins anew
+ *   TL_E_TOOBIG  more than 64 KiB */
 TL_MUST_USE int tl_timeline_write(struct tl_timeline *t, json_t *object);
 double tl_timeline_now(const struct tl_timeline *t); /* "t" of this moment */
 void tl_timeline_close(struct tl_timeline *t);

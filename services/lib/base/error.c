@@ -1,8 +1,10 @@
 /* error.c - the error table's texts, and the last failure of each thread. */
 #include "throughline/error.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static _Thread_local char last_text[512];
 
@@ -46,11 +48,21 @@ bool tl_error_retriable(int code) {
     }
 }
 
+/* The text is built apart from last_text: a caller that adds context passes
+ * tl_error_text() as an argument. Foreign text (a peer's, a file's) must not break the
+ * promise of one line. */
 int tl_fail(int code, const char *fmt, ...) {
+    char text[sizeof(last_text)];
     va_list args;
     va_start(args, fmt);
-    (void)vsnprintf(last_text, sizeof(last_text), fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    for (char *c = text; *c != '\0'; c++) {
+        if (iscntrl((unsigned char)*c)) {
+            *c = ' ';
+        }
+    }
+    memcpy(last_text, text, strlen(text) + 1);
     return code;
 }
 

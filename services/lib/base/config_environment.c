@@ -1,0 +1,47 @@
+/* config_environment.c - options from THROUGHLINE_* variables.
+ *
+ * Unknown variables are no error: Kubernetes puts THROUGHLINE_REDIS_PORT and the like
+ * into every pod of a release of that name. */
+#include "option.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* An empty variable counts as unset: that is how compose files leave things out. */
+static const char *variable(const char *name) {
+    const char *value = getenv(name);
+    return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+static int overlay(const struct tl_option *o, void *target) {
+    char name[TL_VARIABLE_MAX];
+    tl_variable_spell(o->name, name, sizeof(name) - sizeof("_FILE"));
+    const char *value = variable(name);
+    if (value != NULL) {
+        return tl_option_parse(o, target, value, name);
+    }
+    if (!o->secret) {
+        return 0;
+    }
+    strcat(name, "_FILE");
+    value = variable(name);
+    return value != NULL ? tl_option_read_secret(o, target, value, name) : 0;
+}
+
+int tl_config_environment(const struct tl_option_table *t, void *target) {
+    for (size_t i = 0; i < t->count; i++) {
+        const int rc = overlay(&t->options[i], target);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+void tl_config_environment_clear(const struct tl_option_table *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        char name[TL_VARIABLE_MAX];
+        tl_variable_spell(t->options[i].name, name, sizeof(name));
+        (void)unsetenv(name);
+    }
+}

@@ -1,0 +1,101 @@
+/* job_check.c - what must hold between the keys of a job. */
+#include "throughline/job.h"
+
+#include <string.h>
+
+/* A worker holds one connection to each server; checkpointer, monitor, command line and
+ * a worker's successor need theirs too. */
+#define OTHER_CONNECTIONS 4u
+
+static int check_name(const char *name) {
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(name)) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"name\" must be lower-case letters, digits and dashes, not "
+                       "\"%s\"",
+                       name);
+    }
+    return 0;
+}
+
+static int check_strategy(const struct tl_job *job) {
+    if (job->strategy != TL_STRATEGY_CHECKPOINT) {
+        return 0;
+    }
+    if (job->store[0] == '\0') {
+        return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: the strategy "
+                                    "\"checkpoint\" needs one");
+    }
+    if (job->checkpoint_updates == 0 && job->checkpoint_seconds == 0.0) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"checkpoint.every_updates\" and \"checkpoint.every_seconds\" "
+                       "are both 0: the strategy \"checkpoint\" needs one of them");
+    }
+    return 0;
+}
+
+static int check_workers(const struct tl_job *job) {
+    if (job->consistency == TL_SYNC && job->quorum > job->workers) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"sync.quorum\" is %u, more than \"workers\", which is %u",
+                       job->quorum, job->workers);
+    }
+    if (job->max_connections < job->workers + OTHER_CONNECTIONS) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"server.max_connections\" is %u; %u workers need at least %u",
+                       job->max_connections, job->workers,
+                       job->workers + OTHER_CONNECTIONS);
+    }
+    if (job->request_ms > job->patience_ms) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"worker.request_ms\" is %u, more than \"worker.patience_ms\", "
+                       "which is %u",
+                       job->request_ms, job->patience_ms);
+    }
+    return 0;
+}
+
+static int check_optimizer(const struct tl_job *job) {
+    if (job->optimizer == TL_SGD && job->nesterov && job->momentum == 0.0) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"optimizer.nesterov\" needs \"optimizer.momentum\" "
+                       "above 0");
+    }
+    if (job->schedule != TL_CONSTANT && job->period == 0) {
+        return tl_fail(TL_E_CONFIG, "\"schedule.period\" must be above 0 for \"%s\"",
+                       job->schedule == TL_STEP ? "step" : "cosine");
+    }
+    return 0;
+}
+
+/* An accuracy that nobody measures is never reached. */
+static int check_end(const struct tl_job *job) {
+    if (job->until_updates == 0 && job->until_seconds == 0.0 &&
+        job->until_accuracy == 0.0) {
+        return tl_fail(TL_E_CONFIG, "the job has no end: give \"until.updates\", "
+                                    "\"until.seconds\" or \"until.accuracy\"");
+    }
+    if (job->until_accuracy > 0.0 && job->evaluate_seconds == 0.0 &&
+        job->evaluate_versions == 0) {
+        return tl_fail(TL_E_CONFIG, "\"until.accuracy\" is never measured: give "
+                                    "\"monitor.every_seconds\" or "
+                                    "\"monitor.every_versions\"");
+    }
+    return 0;
+}
+
+int tl_job_check(const struct tl_job *job) {
+    int rc = tl_config_complete(&tl_job_table, job);
+    if (rc == 0) {
+        rc = check_name(job->name);
+    }
+    if (rc == 0) {
+        rc = check_strategy(job);
+    }
+    if (rc == 0) {
+        rc = check_workers(job);
+    }
+    if (rc == 0) {
+        rc = check_optimizer(job);
+    }
+    return rc != 0 ? rc : check_end(job);
+}
