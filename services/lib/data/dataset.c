@@ -72,7 +72,7 @@ static int read_set(const char *images_path, const char *labels_path, size_t cla
 
 int tl_dataset_load(const char *images, const char *labels, size_t classes,
                     struct tl_dataset **ret_set) {
-    struct tl_dataset *d = calloc(1, sizeof *d);
+    struct tl_dataset *d = calloc(1, sizeof(*d));
     if (d == NULL) {
         return tl_fail(TL_E_NOMEM, "%s: no memory for a data set", images);
     }

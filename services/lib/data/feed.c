@@ -71,8 +71,8 @@ int tl_feed_new(size_t examples, uint64_t seed, uint32_t worker, uint32_t worker
     if (rc != 0) {
         return rc;
     }
-    struct tl_feed *f = calloc(1, sizeof *f);
-    uint32_t *index = calloc(2 * examples, sizeof *index);
+    struct tl_feed *f = calloc(1, sizeof(*f));
+    uint32_t *index = calloc(2 * examples, sizeof(*index));
     if (f == NULL || index == NULL) {
         free(f);
         free(index);

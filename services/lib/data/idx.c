@@ -96,11 +96,11 @@ static int source_read(struct source *s, uint8_t *into, size_t size, size_t *ret
 static int read_field(struct source *s, const char *field, uint32_t *ret_value) {
     uint8_t b[4];
     size_t got = 0;
-    int rc = source_read(s, b, sizeof b, &got);
+    int rc = source_read(s, b, sizeof(b), &got);
     if (rc != 0) {
         return rc;
     }
-    if (got != sizeof b) {
+    if (got != sizeof(b)) {
         return tl_fail(TL_E_CONFIG, "%s: %s: the file ends before it", s->path, field);
     }
     *ret_value =

@@ -31,7 +31,7 @@ static void put_u32(uint8_t *at, uint32_t v) {
 
 static int make_right_bytes(void **state) {
     (void)state;
-    memset(images, 0, sizeof images);
+    memset(images, 0, sizeof(images));
     put_u32(images, 0x803);
     put_u32(images + 4, COUNT);
     put_u32(images + 8, ROWS);
@@ -40,7 +40,7 @@ static int make_right_bytes(void **state) {
         images[16 + i] = (uint8_t)(i * 8);
     }
     images[IMAGES_SIZE - 1] = 255;
-    memset(labels, 0, sizeof labels);
+    memset(labels, 0, sizeof(labels));
     put_u32(labels, 0x801);
     put_u32(labels + 4, COUNT);
     for (int i = 0; i < COUNT; i++) {
@@ -125,7 +125,7 @@ static void channels_are_read(void **state) {
     put_u32(bytes + 4, COUNT);
     put_u32(bytes + 8, 1);
     memcpy(bytes + 12, images + 8, IMAGES_SIZE - 8);
-    write_plain(images_path, bytes, sizeof bytes);
+    write_plain(images_path, bytes, sizeof(bytes));
     write_plain(labels_path, labels, LABELS_SIZE);
     check_contents();
 }
@@ -186,7 +186,7 @@ static void cut_gzip_is_refused(void **state) {
     write_gzip(images_path, images, IMAGES_SIZE);
     uint8_t packed[512];
     size_t size = file_size(images_path);
-    assert_in_range(size, 20, sizeof packed);
+    assert_in_range(size, 20, sizeof(packed));
     FILE *f = fopen(images_path, "rb");
     assert_non_null(f);
     assert_int_equal(fread(packed, 1, size, f), size);
@@ -204,7 +204,7 @@ static void damaged_gzip_is_refused(void **state) {
     write_gzip(images_path, images, IMAGES_SIZE);
     uint8_t packed[512];
     size_t size = file_size(images_path);
-    assert_in_range(size, 20, sizeof packed);
+    assert_in_range(size, 20, sizeof(packed));
     FILE *f = fopen(images_path, "rb");
     assert_non_null(f);
     assert_int_equal(fread(packed, 1, size, f), size);
@@ -222,12 +222,12 @@ static void wrong_magic_is_refused(void **state) {
     (void)state;
     static const uint32_t wrong[] = {0x801, 0x802, 0x805,      0x903,
                                      0xd03, 0x0,   0x01000803, 0xffffffff};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
         write_right_files();
         uint8_t bytes[IMAGES_SIZE];
-        memcpy(bytes, images, sizeof bytes);
+        memcpy(bytes, images, sizeof(bytes));
         put_u32(bytes, wrong[i]);
-        write_plain(images_path, bytes, sizeof bytes);
+        write_plain(images_path, bytes, sizeof(bytes));
         expect_refusal(TL_E_CONFIG, images_path, "magic number");
     }
     /* Images and labels exchanged. */
@@ -239,12 +239,12 @@ static void lying_dimensions_are_refused(void **state) {
     (void)state;
     static const uint32_t wrong[] = {0, 1, 4, 6, 1u << 20, 0x7fffffff, 0xffffffff};
     for (size_t field = 4; field < 16; field += 4) {
-        for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
             write_right_files();
             uint8_t bytes[IMAGES_SIZE];
-            memcpy(bytes, images, sizeof bytes);
+            memcpy(bytes, images, sizeof(bytes));
             put_u32(bytes + field, wrong[i]);
-            write_plain(images_path, bytes, sizeof bytes);
+            write_plain(images_path, bytes, sizeof(bytes));
             expect_refusal(TL_E_CONFIG, images_path, "");
         }
     }
@@ -280,9 +280,9 @@ static void a_label_out_of_range_is_refused(void **state) {
 static void check_balance(const char *part, size_t count) {
     char subset_images[512], subset_labels[512];
     static const char base[] = TL_SOURCE_DIR "/datasets/fashion-mnist-subset";
-    (void)snprintf(subset_images, sizeof subset_images, "%s/%s-images-idx3-ubyte.gz",
+    (void)snprintf(subset_images, sizeof(subset_images), "%s/%s-images-idx3-ubyte.gz",
                    base, part);
-    (void)snprintf(subset_labels, sizeof subset_labels, "%s/%s-labels-idx1-ubyte.gz",
+    (void)snprintf(subset_labels, sizeof(subset_labels), "%s/%s-labels-idx1-ubyte.gz",
                    base, part);
     struct tl_dataset *set = NULL;
     if (tl_dataset_load(subset_images, subset_labels, 10, &set) != 0) {
@@ -311,12 +311,12 @@ static void the_shipped_subset_is_balanced(void **state) {
 
 static int make_folder(void **state) {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/throughline-test-XXXXXX");
+    (void)snprintf(folder, sizeof(folder), "/tmp/throughline-test-XXXXXX");
     if (mkdtemp(folder) == NULL) {
         return -1;
     }
-    (void)snprintf(images_path, sizeof images_path, "%s/images", folder);
-    (void)snprintf(labels_path, sizeof labels_path, "%s/labels", folder);
+    (void)snprintf(images_path, sizeof(images_path), "%s/images", folder);
+    (void)snprintf(labels_path, sizeof(labels_path), "%s/labels", folder);
     return 0;
 }
 

@@ -42,7 +42,7 @@ static void shares_are_disjoint_and_complete(void **state) {
         size_t examples;
         uint32_t workers;
     } cases[] = {{100, 1}, {100, 2}, {100, 3}, {100, 7}, {101, 2}, {5, 5}, {1, 1}};
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    for (size_t c = 0; c < sizeof(cases) / sizeof(*cases); c++) {
         size_t examples = cases[c].examples;
         uint32_t workers = cases[c].workers;
         for (uint64_t epoch = 0; epoch < 3; epoch++) {
@@ -69,9 +69,9 @@ static void epochs_and_seeds_have_their_own_orders(void **state) {
     tl_feed_batch(f, 2, second);
     tl_feed_batch(f, 1, again);
     tl_feed_batch(g, 1, other);
-    assert_memory_equal(first, again, sizeof first);
-    assert_memory_not_equal(first, second, sizeof first);
-    assert_memory_not_equal(first, other, sizeof first);
+    assert_memory_equal(first, again, sizeof(first));
+    assert_memory_not_equal(first, second, sizeof(first));
+    assert_memory_not_equal(first, other, sizeof(first));
     tl_feed_free(f);
     tl_feed_free(g);
 }
@@ -91,7 +91,7 @@ static void any_position_can_be_asked_for(void **state) {
         uint64_t n = 1 + i * 37 % BATCHES;
         uint32_t index[BATCH];
         tl_feed_batch(jump, n, index);
-        assert_memory_equal(index, walked[n - 1], sizeof index);
+        assert_memory_equal(index, walked[n - 1], sizeof(index));
     }
     tl_feed_free(jump);
 }
@@ -151,9 +151,9 @@ static void a_late_worker_repeats_a_share(void **state) {
     tl_feed_batch(f, 1, declared);
     tl_feed_batch(g, 1, late);
     tl_feed_batch(h, 1, later);
-    assert_memory_not_equal(declared, late, sizeof late);
-    assert_memory_not_equal(late, later, sizeof late);
-    qsort(late, SHARE, sizeof *late, ascending);
+    assert_memory_not_equal(declared, late, sizeof(late));
+    assert_memory_not_equal(late, later, sizeof(late));
+    qsort(late, SHARE, sizeof(*late), ascending);
     for (size_t i = 1; i < SHARE; i++) {
         assert_true(late[i] > late[i - 1]);
     }

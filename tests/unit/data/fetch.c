@@ -25,7 +25,7 @@ static const char *in_folder(const char *name) {
     static char paths[4][128];
     static unsigned next;
     char *path = paths[next++ % 4];
-    (void)snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    (void)snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
     return path;
 }
 
@@ -45,7 +45,7 @@ static const char *contents(const char *name) {
     static char found[1024];
     FILE *f = fopen(in_folder(name), "rb");
     assert_non_null(f);
-    size_t size = fread(found, 1, sizeof found - 1, f);
+    size_t size = fread(found, 1, sizeof(found) - 1, f);
     assert_int_equal(fclose(f), 0);
     found[size] = '\0';
     return found;
@@ -74,8 +74,8 @@ static int run(char *const argv[]) {
 
 static int fetch(void) {
     char script[128], into[128];
-    (void)snprintf(script, sizeof script, "%s/fetch", folder);
-    (void)snprintf(into, sizeof into, "%s/got", folder);
+    (void)snprintf(script, sizeof(script), "%s/fetch", folder);
+    (void)snprintf(into, sizeof(into), "%s/got", folder);
     return run((char *[]){"sh", script, "mnist", into, NULL});
 }
 
@@ -149,19 +149,19 @@ static void a_foreign_file_is_left_alone(void **state) {
 static void unknown_sets_are_refused(void **state) {
     (void)state;
     char script[128];
-    (void)snprintf(script, sizeof script, "%s/fetch", folder);
+    (void)snprintf(script, sizeof(script), "%s/fetch", folder);
     assert_int_equal(run((char *[]){"sh", script, "imagenet", NULL}), 2);
     assert_int_equal(run((char *[]){"sh", script, NULL}), 2);
 }
 
 static int make_folder(void **state) {
     (void)state;
-    (void)snprintf(folder, sizeof folder, "/tmp/throughline-test-XXXXXX");
+    (void)snprintf(folder, sizeof(folder), "/tmp/throughline-test-XXXXXX");
     char url[128];
     if (mkdtemp(folder) == NULL || mkdir(in_folder("mirror"), 0700) != 0) {
         return -1;
     }
-    (void)snprintf(url, sizeof url, "file://%s/mirror", folder);
+    (void)snprintf(url, sizeof(url), "file://%s/mirror", folder);
     write_file("mnist.sha256", sums);
     write_file("mirror/images.gz", images);
     write_file("mirror/labels.gz", labels);
@@ -172,7 +172,7 @@ static int make_folder(void **state) {
 static int remove_folder(void **state) {
     (void)state;
     char path[64];
-    (void)snprintf(path, sizeof path, "%s", folder);
+    (void)snprintf(path, sizeof(path), "%s", folder);
     return run((char *[]){"rm", "-r", path, NULL});
 }
 

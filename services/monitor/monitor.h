@@ -1,0 +1,172 @@
+/* monitor.h - what the files of tl-monitor share.
+ *
+ *   main.c       settings, start, exit code
+ *   loop.c       when to sample, when the job is over
+ *   observe.c    the newest weights, and what they score on the test set
+ *   processes.c  who is there, and what each says of itself
+ *   sample.c     all of that as one line of the timeline
+ *   events.c     comings and goings as lines of the timeline
+ *   gauges.c     what /metrics says
+ */
+#ifndef THROUGHLINE_MONITOR_H
+#define THROUGHLINE_MONITOR_H
+
+#include "throughline/client.h"
+#include "throughline/data.h"
+#include "throughline/job.h"
+#include "throughline/member.h"
+#include "throughline/nn.h"
+#include "throughline/service.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct monitor_options {
+    char timeline[TL_PATH_MAX];
+    char servers[TL_PATH_MAX * 4];
+};
+
+/* ---- observe.c --------------------------------------------------------------------
+ */
+
+/* What one version of the weights scored; `known` is false when none could be had. */
+struct monitor_score {
+    bool known;
+    uint64_t version;  /* lowest among the shards */
+    double pulled_at;  /* tl_now_seconds() */
+    double accuracy;   /* right answers / examples */
+    double loss;       /* mean cross-entropy */
+    uint64_t examples; /* of the test set, from its start */
+    double seconds;    /* that the evaluation took */
+};
+
+struct monitor_observer;
+TL_MUST_USE int monitor_observer_new(const struct tl_job *job,
+                                     const struct tl_service_options *service,
+                                     const char *servers,
+                                     struct monitor_observer **ret_observer);
+void monitor_observer_free(struct monitor_observer *o); /* NULL is legal */
+/* Pull and score. Returns TL_E_ENDED when the servers say so, with the score all the
+ * same; other errors leave it unknown.
+ *   whole  score on the whole test set, whatever the job says */
+TL_MUST_USE int monitor_observe(struct monitor_observer *o, bool whole,
+                                struct monitor_score *ret_score);
+
+/* ---- processes.c ------------------------------------------------------------------
+ */
+
+/* A counter over all the lives of a process that were seen: it starts again from 0 in
+ * each of them. */
+struct monitor_counter {
+    double before; /* of former lives */
+    double now;
+};
+
+/* X(field, metric): counters of workers, summed over them. */
+#define MONITOR_WORKER_COUNTERS(X)                                                     \
+    X(computed, "throughline_gradients_computed_total")                                \
+    X(acknowledged, "throughline_gradients_acknowledged_total")                        \
+    X(resent, "throughline_gradients_resent_total")                                    \
+    X(refused, "throughline_gradients_refused_total")
+
+/* X(field, metric): tallies in a shard's state; the largest among the shards counts. */
+#define MONITOR_SERVER_TALLIES(X)                                                      \
+    X(folded, "throughline_gradients_folded_total")                                    \
+    X(lost, "throughline_gradients_lost_total")                                        \
+    X(duplicated, "throughline_gradients_duplicated_total")                            \
+    X(stale, "throughline_gradients_stale_total")                                      \
+    X(late, "throughline_gradients_late_total")                                        \
+    X(nonfinite, "throughline_gradients_nonfinite_total")                              \
+    X(missing, "throughline_contributions_missing_total")
+
+/* Upper bounds of the servers' histogram of staleness. */
+#define MONITOR_STALENESS_BOUNDS 11u
+extern const unsigned monitor_staleness_bounds[MONITOR_STALENESS_BOUNDS];
+
+/* A service, as far as it is known: alive or not, its last numbers stay. */
+struct monitor_process {
+    enum tl_role role;
+    uint32_t index;
+    bool is_alive;
+    bool has_left;    /* deregistered in order */
+    bool is_measured; /* answered at the last sample */
+    struct tl_member_entry entry;
+    struct monitor_counter cpu_seconds, sent_bytes, received_bytes, wait_seconds,
+        compute_seconds;
+    double resident_bytes;
+#define FIELD(field, metric) struct monitor_counter field;
+    MONITOR_WORKER_COUNTERS(FIELD)
+#undef FIELD
+#define FIELD(field, metric) double field;
+    MONITOR_SERVER_TALLIES(FIELD)
+#undef FIELD
+    struct monitor_counter staleness[MONITOR_STALENESS_BOUNDS + 1]; /* cumulative */
+};
+
+struct monitor_processes {
+    struct monitor_process *list; /* in order of appearance */
+    size_t count, capacity;
+    struct tl_member_entry *roster; /* scratch */
+};
+
+TL_MUST_USE int monitor_processes_init(struct monitor_processes *p);
+void monitor_processes_done(struct monitor_processes *p);
+/* The entry of (role, index), added when new; NULL: no room. ret_is_new may be NULL. */
+struct monitor_process *monitor_processes_find(struct monitor_processes *p,
+                                               enum tl_role role, uint32_t index,
+                                               bool *ret_is_new);
+/* Look at the roster, and ask every service in it for its metrics, within 2 s. */
+void monitor_processes_measure(struct monitor_processes *p, const struct tl_member *m);
+
+/* ---- events.c ---------------------------------------------------------------------
+ */
+
+/* Roster events on their way from the membership's thread to the timeline. */
+struct monitor_events;
+TL_MUST_USE int monitor_events_new(struct monitor_events **ret_events);
+void monitor_events_free(struct monitor_events *e); /* NULL is legal */
+/* tl_member_config.on_event; ctx is the monitor_events. */
+void monitor_events_put(void *ctx, const struct tl_roster_event *event);
+
+/* ---- everything -------------------------------------------------------------------
+ */
+
+struct monitor_gauges;
+
+struct monitor {
+    struct tl_service_options service;
+    struct monitor_options options;
+    struct tl_job job;
+    struct monitor_observer *observer;
+    struct tl_member *member; /* NULL: no Redis */
+    struct monitor_events *events;
+    struct monitor_processes processes;
+    struct monitor_gauges *gauges;
+    struct tl_timeline *timeline; /* NULL: none is written */
+    bool is_timeline_failing;
+    int observed; /* outcome of the last monitor_observe(); logged when it changes */
+    struct monitor_score score; /* the last known */
+    uint64_t snapshot_version;  /* the newest announced */
+    bool is_over;
+};
+
+/* Write the events that have come since the last call, snapshots included. */
+void monitor_events_write(struct monitor *m);
+/* Write one sample. */
+void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
+                          bool is_final);
+/* Append to the timeline, if there is one; takes ownership. */
+void monitor_write(struct monitor *m, json_t *line);
+
+/* Lowest version that the shards' servers announce; false while one is not there. */
+bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version);
+
+/* gauges.c */
+TL_MUST_USE int monitor_gauges_new(struct monitor_gauges **ret_gauges);
+void monitor_gauges_scored(struct monitor_gauges *g, const struct monitor_score *score);
+
+/* loop.c: until the job is over or stop is requested. */
+void monitor_run(struct monitor *m);
+
+#endif

@@ -1,0 +1,140 @@
+/* sample.c - one line of the timeline: everything that is known at this moment.
+ *
+ * The fields are documented in docs/timeline.md. What is not known is null, never a
+ * guess; tallies keep the last value that was read. */
+#include "monitor.h"
+
+#include <stdio.h>
+
+static double total(const struct monitor_counter *c) {
+    return c->before + c->now;
+}
+
+/* Whole numbers as such: a reader need not guess whether 3.0 is a count. */
+static json_t *whole(double v) {
+    return json_integer((json_int_t)v);
+}
+
+static json_t *gradients(const struct monitor_processes *p) {
+    json_t *o = json_object();
+#define SUM(field, metric)                                                             \
+    {                                                                                  \
+        double sum = 0.0;                                                              \
+        for (size_t i = 0; i < p->count; i++) {                                        \
+            sum += total(&p->list[i].field);                                           \
+        }                                                                              \
+        (void)json_object_set_new(o, #field, whole(sum));                              \
+    }
+    MONITOR_WORKER_COUNTERS(SUM)
+#undef SUM
+#define LARGEST(field, metric)                                                         \
+    {                                                                                  \
+        double most = 0.0;                                                             \
+        for (size_t i = 0; i < p->count; i++) {                                        \
+            most = p->list[i].field > most ? p->list[i].field : most;                  \
+        }                                                                              \
+        (void)json_object_set_new(o, #field, whole(most));                             \
+    }
+    MONITOR_SERVER_TALLIES(LARGEST)
+#undef LARGEST
+    return o;
+}
+
+static const struct monitor_process *first_server(const struct monitor_processes *p) {
+    for (size_t i = 0; i < p->count; i++) {
+        if (p->list[i].role == TL_ROLE_SERVER && p->list[i].index == 0) {
+            return &p->list[i];
+        }
+    }
+    return NULL;
+}
+
+/* Shard 0's: the shards fold the same gradients. From cumulative counts to one count
+ * for each range. */
+static json_t *staleness(const struct monitor_processes *p) {
+    const struct monitor_process *server = first_server(p);
+    if (server == NULL) {
+        return json_null();
+    }
+    json_t *bounds = json_array();
+    json_t *counts = json_array();
+    double below = 0.0;
+    for (size_t i = 0; i <= MONITOR_STALENESS_BOUNDS; i++) {
+        double up_to = total(&server->staleness[i]);
+        (void)json_array_append_new(counts, whole(up_to - below));
+        below = up_to;
+        if (i < MONITOR_STALENESS_BOUNDS) {
+            (void)json_array_append_new(bounds,
+                                        whole((double)monitor_staleness_bounds[i]));
+        }
+    }
+    return json_pack("{s:o, s:o}", "up_to", bounds, "count", counts);
+}
+
+static const char *state_name(const struct monitor_process *s) {
+    static const char *const names[] = {"starting", "serving", "leaving"};
+    if (!s->is_alive) {
+        return s->has_left ? "gone" : "down";
+    }
+    return names[s->entry.state <= TL_MEMBER_LEAVING ? s->entry.state : 0];
+}
+
+static json_t *process(const struct monitor_process *s) {
+    char service[64];
+    (void)snprintf(service, sizeof(service), "%s/%u", tl_role_name(s->role), s->index);
+    json_t *o =
+        json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o}", "service", service,
+                  "state", state_name(s), "pid", (int)s->entry.pid, "version",
+                  (json_int_t)s->entry.version, "epoch", (json_int_t)s->entry.epoch,
+                  "cpu_seconds", total(&s->cpu_seconds), "resident_bytes",
+                  s->is_measured ? whole(s->resident_bytes) : json_null(), "sent_bytes",
+                  whole(total(&s->sent_bytes)), "received_bytes",
+                  whole(total(&s->received_bytes)));
+    if (s->role == TL_ROLE_WORKER) {
+        (void)json_object_set_new(o, "compute_seconds",
+                                  json_real(total(&s->compute_seconds)));
+        (void)json_object_set_new(o, "wait_seconds",
+                                  json_real(total(&s->wait_seconds)));
+    }
+    return o;
+}
+
+static json_t *processes(const struct monitor_processes *p) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < p->count; i++) {
+        (void)json_array_append_new(list, process(&p->list[i]));
+    }
+    return list;
+}
+
+static json_t *known(bool is_known, json_t *value) {
+    if (is_known) {
+        return value;
+    }
+    json_decref(value);
+    return json_null();
+}
+
+void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
+                          bool is_final) {
+    uint64_t version = 0;
+    bool is_announced = monitor_announced_version(m, &version);
+    bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
+    monitor_processes_measure(&m->processes, m->member);
+    double age = score->known ? tl_now_seconds() - score->pulled_at : 0.0;
+    double pulled = m->timeline != NULL ? tl_timeline_now(m->timeline) - age : 0.0;
+    bool k = score->known;
+    monitor_write(
+        m, json_pack(
+               "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, s:o, s:o, s:o}",
+               "kind", "sample", "final", is_final, "version",
+               known(is_announced, json_integer((json_int_t)version)),
+               "evaluated_version", known(k, json_integer((json_int_t)score->version)),
+               "evaluated_t", known(k, json_real(pulled)), "accuracy",
+               known(k, json_real(score->accuracy)), "loss",
+               known(k, json_real(score->loss)), "examples",
+               known(k, json_integer((json_int_t)score->examples)), "evaluate_seconds",
+               score->seconds, "redis", has_redis, "gradients",
+               gradients(&m->processes), "staleness", staleness(&m->processes),
+               "processes", processes(&m->processes)));
+}
