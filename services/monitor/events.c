@@ -5,7 +5,6 @@
 #include "monitor.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define RING 1024u /* events between two looks of the main thread */
@@ -61,8 +60,8 @@ static bool take(struct monitor_events *e, struct tl_roster_event *ret_event,
 }
 
 static json_t *line(const char *event, const struct tl_member_entry *e) {
-    char service[64];
-    (void)snprintf(service, sizeof(service), "%s/%u", tl_role_name(e->role), e->index);
+    char service[MONITOR_NAME_MAX];
+    monitor_name(e->role, e->index, service);
     return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I}", "kind", "event", "event", event,
                      "service", service, "pid", (int)e->pid, "version",
                      (json_int_t)e->version, "epoch", (json_int_t)e->epoch);

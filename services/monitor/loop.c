@@ -41,8 +41,7 @@ bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version) {
     return true;
 }
 
-/* ---- samples ----------------------------------------------------------------------
- */
+/* ---- samples ----------------------------------------------------------- */
 
 /* One line when observing begins to fail, and one when it works again. */
 static void log_outcome(struct monitor *m, int rc) {
@@ -119,8 +118,7 @@ static bool is_due(const struct monitor *m, double last) {
             version - m->score.version >= job->evaluate_versions);
 }
 
-/* ---- the end ----------------------------------------------------------------------
- */
+/* ---- the end ----------------------------------------------------------- */
 
 static bool is_over(struct monitor *m) {
     if (m->member != NULL && tl_member_has_ended(m->member, NULL, 0)) {

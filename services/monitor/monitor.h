@@ -27,8 +27,7 @@ struct monitor_options {
     char servers[TL_PATH_MAX * 4];
 };
 
-/* ---- observe.c --------------------------------------------------------------------
- */
+/* ---- observe.c --------------------------------------------------------- */
 
 /* What one version of the weights scored; `known` is false when none could be had. */
 struct monitor_score {
@@ -53,8 +52,11 @@ void monitor_observer_free(struct monitor_observer *o); /* NULL is legal */
 TL_MUST_USE int monitor_observe(struct monitor_observer *o, bool whole,
                                 struct monitor_score *ret_score);
 
-/* ---- processes.c ------------------------------------------------------------------
- */
+/* ---- processes.c ------------------------------------------------------- */
+
+/* "server/0", "worker/1"; of what a run has only one, "checkpointer" and "monitor". */
+#define MONITOR_NAME_MAX 32u
+void monitor_name(enum tl_role role, uint32_t index, char name[MONITOR_NAME_MAX]);
 
 /* A counter over all the lives of a process that were seen: it starts again from 0 in
  * each of them. */
@@ -119,8 +121,7 @@ struct monitor_process *monitor_processes_find(struct monitor_processes *p,
 /* Look at the roster, and ask every service in it for its metrics, within 2 s. */
 void monitor_processes_measure(struct monitor_processes *p, const struct tl_member *m);
 
-/* ---- events.c ---------------------------------------------------------------------
- */
+/* ---- events.c ---------------------------------------------------------- */
 
 /* Roster events on their way from the membership's thread to the timeline. */
 struct monitor_events;
@@ -129,8 +130,7 @@ void monitor_events_free(struct monitor_events *e); /* NULL is legal */
 /* tl_member_config.on_event; ctx is the monitor_events. */
 void monitor_events_put(void *ctx, const struct tl_roster_event *event);
 
-/* ---- everything -------------------------------------------------------------------
- */
+/* ---- everything -------------------------------------------------------- */
 
 struct monitor_gauges;
 

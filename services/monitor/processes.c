@@ -16,6 +16,13 @@
 const unsigned monitor_staleness_bounds[MONITOR_STALENESS_BOUNDS] = {
     0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 1024};
 
+void monitor_name(enum tl_role role, uint32_t index, char name[MONITOR_NAME_MAX]) {
+    bool is_one_of_many = role == TL_ROLE_SERVER || role == TL_ROLE_REPLICA ||
+                          role == TL_ROLE_WORKER || index > 0;
+    (void)snprintf(name, MONITOR_NAME_MAX, is_one_of_many ? "%s/%u" : "%s",
+                   tl_role_name(role), index);
+}
+
 int monitor_processes_init(struct monitor_processes *p) {
     *p = (struct monitor_processes){0};
     p->roster = calloc(TL_MEMBERS_MAX, sizeof(*p->roster));

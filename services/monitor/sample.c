@@ -4,7 +4,8 @@
  * guess; tallies keep the last value that was read. */
 #include "monitor.h"
 
-#include <stdio.h>
+/* Services listed in one line, which the timeline bounds to 64 KiB. */
+#define LISTED_MAX 200u
 
 static double total(const struct monitor_counter *c) {
     return c->before + c->now;
@@ -80,8 +81,8 @@ static const char *state_name(const struct monitor_process *s) {
 }
 
 static json_t *process(const struct monitor_process *s) {
-    char service[64];
-    (void)snprintf(service, sizeof(service), "%s/%u", tl_role_name(s->role), s->index);
+    char service[MONITOR_NAME_MAX];
+    monitor_name(s->role, s->index, service);
     json_t *o =
         json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o}", "service", service,
                   "state", state_name(s), "pid", (int)s->entry.pid, "version",
@@ -101,12 +102,13 @@ static json_t *process(const struct monitor_process *s) {
 
 static json_t *processes(const struct monitor_processes *p) {
     json_t *list = json_array();
-    for (size_t i = 0; i < p->count; i++) {
+    for (size_t i = 0; i < p->count && i < LISTED_MAX; i++) {
         (void)json_array_append_new(list, process(&p->list[i]));
     }
     return list;
 }
 
+/* Takes ownership of `value`, and replaces it by null when it is not known. */
 static json_t *known(bool is_known, json_t *value) {
     if (is_known) {
         return value;
@@ -115,26 +117,38 @@ static json_t *known(bool is_known, json_t *value) {
     return json_null();
 }
 
+/* What the evaluation found; null throughout when there was none. */
+static json_t *evaluation(const struct monitor *m, const struct monitor_score *score) {
+    bool k = score->known;
+    double pulled_t = 0.0;
+    if (m->timeline != NULL) {
+        pulled_t = tl_timeline_now(m->timeline) - (tl_now_seconds() - score->pulled_at);
+    }
+    return json_pack("{s:o, s:o, s:o, s:o, s:f}", "accuracy",
+                     known(k, json_real(score->accuracy)), "loss",
+                     known(k, json_real(score->loss)), "examples",
+                     known(k, json_integer((json_int_t)score->examples)), "evaluated_t",
+                     known(k, json_real(pulled_t)), "evaluate_seconds", score->seconds);
+}
+
 void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
                           bool is_final) {
-    uint64_t version = 0;
-    bool is_announced = monitor_announced_version(m, &version);
+    uint64_t announced = 0;
+    bool is_announced = monitor_announced_version(m, &announced);
+    uint64_t version = score->known ? score->version : announced;
     bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
+    json_t *scored = evaluation(m, score);
     monitor_processes_measure(&m->processes, m->member);
-    double age = score->known ? tl_now_seconds() - score->pulled_at : 0.0;
-    double pulled = m->timeline != NULL ? tl_timeline_now(m->timeline) - age : 0.0;
-    bool k = score->known;
-    monitor_write(
-        m, json_pack(
-               "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b, s:o, s:o, s:o}",
-               "kind", "sample", "final", is_final, "version",
-               known(is_announced, json_integer((json_int_t)version)),
-               "evaluated_version", known(k, json_integer((json_int_t)score->version)),
-               "evaluated_t", known(k, json_real(pulled)), "accuracy",
-               known(k, json_real(score->accuracy)), "loss",
-               known(k, json_real(score->loss)), "examples",
-               known(k, json_integer((json_int_t)score->examples)), "evaluate_seconds",
-               score->seconds, "redis", has_redis, "gradients",
-               gradients(&m->processes), "staleness", staleness(&m->processes),
-               "processes", processes(&m->processes)));
+    const struct monitor_processes *p = &m->processes;
+    size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
+    json_t *line = json_pack(
+        "{s:s, s:b, s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "kind", "sample", "final",
+        is_final, "version",
+        known(score->known || is_announced, json_integer((json_int_t)version)),
+        "announced_version", known(is_announced, json_integer((json_int_t)announced)),
+        "redis", has_redis, "gradients", gradients(p), "staleness", staleness(p),
+        "processes", processes(p), "processes_omitted", (json_int_t)omitted);
+    (void)json_object_update(line, scored);
+    json_decref(scored);
+    monitor_write(m, line);
 }
