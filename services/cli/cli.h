@@ -1,7 +1,7 @@
 /* cli.h - the subcommands of `throughline`: each a file, each a program of its own.
  *
- * argv[0] is the subcommand's name. Each returns an exit code (service.h, enum tl_exit),
- * answers --help itself, and prints errors as one line on stderr. */
+ * argv[0] is the subcommand's name. Each returns an exit code (service.h, enum
+ * tl_exit), answers --help itself, and prints errors as one line on stderr. */
 #ifndef THROUGHLINE_CLI_H
 #define THROUGHLINE_CLI_H
 

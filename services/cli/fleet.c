@@ -1,0 +1,143 @@
+/* fleet.c - which processes a run consists of, and their command lines.
+ *
+ * Every service gets the resolved job file and the run's name; addresses of servers are
+ * sockets in the scratch directory, everything to keep goes to the output directory. */
+#include "fleet.h"
+
+#include "probe.h"
+#include "programs.h"
+#include "redis.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+bool tl_fleet_has_checkpointer(const struct tl_job *job) {
+    return job->strategy == TL_STRATEGY_CHECKPOINT &&
+           (job->checkpoint_updates > 0 || job->checkpoint_seconds > 0);
+}
+
+/* Name, log file and place of the next process. */
+static struct tl_process *next(struct tl_fleet *f, const struct tl_fleet_plan *plan,
+                               enum tl_drill_target kind, uint32_t index) {
+    struct tl_process *p = &f->items[f->count++];
+    const char *name = tl_drill_target_name(kind);
+    p->kind = kind;
+    p->index = index;
+    if (kind == TL_DRILL_SERVER || kind == TL_DRILL_WORKER) {
+        (void)snprintf(p->name, sizeof(p->name), "%s/%" PRIu32, name, index);
+        (void)snprintf(p->log, sizeof(p->log), "%s/logs/%s-%" PRIu32 ".log", plan->out,
+                       name, index);
+    } else {
+        (void)snprintf(p->name, sizeof(p->name), "%s", name);
+        (void)snprintf(p->log, sizeof(p->log), "%s/logs/%s.log", plan->out, name);
+    }
+    return p;
+}
+
+/* What every service of ours is told. */
+static int common(struct tl_process *p, const struct tl_fleet_plan *plan,
+                  const char *program) {
+    char path[TL_PATH_MAX], redis[TL_PATH_MAX];
+    int rc = tl_program_service(program, path, sizeof(path));
+    tl_redis_url(plan->scratch, redis, sizeof(redis));
+    rc = rc == 0 ? tl_process_arg(p, "%s", path) : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--job=%s/job.json", plan->out) : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--run=%s", plan->run) : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--redis=%s", redis) : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--http=127.0.0.1:0") : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--log-level=%s", plan->log_level) : rc;
+    return rc == 0 ? tl_process_arg(p, "--index=%" PRIu32, p->index) : rc;
+}
+
+static int plan_server(struct tl_fleet *f, const struct tl_fleet_plan *plan,
+                       uint32_t shard) {
+    struct tl_process *p = next(f, plan, TL_DRILL_SERVER, shard);
+    char address[TL_PATH_MAX];
+    tl_probe_address(plan->scratch, shard, address, sizeof(address));
+    int rc = common(p, plan, "tl-server");
+    return rc == 0 ? tl_process_arg(p, "--listen=%s", address) : rc;
+}
+
+static int plan_worker(struct tl_fleet *f, const struct tl_fleet_plan *plan,
+                       uint32_t number) {
+    struct tl_process *p = next(f, plan, TL_DRILL_WORKER, number);
+    int rc = common(p, plan, "tl-worker");
+    return rc == 0 ? tl_process_arg(p, "--ledger=%s/ledger-%" PRIu32, plan->out, number)
+                   : rc;
+}
+
+static int plan_monitor(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
+    struct tl_process *p = next(f, plan, TL_DRILL_MONITOR, 0);
+    int rc = common(p, plan, "tl-monitor");
+    return rc == 0 ? tl_process_arg(p, "--timeline=%s/timeline.jsonl", plan->out) : rc;
+}
+
+static int plan_all(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
+    int rc = tl_redis_plan(plan->scratch, next(f, plan, TL_DRILL_REDIS, 0));
+    for (uint32_t i = 0; i < plan->job->shards && rc == 0; i++) {
+        rc = plan_server(f, plan, i);
+    }
+    for (uint32_t i = 0; i < plan->job->workers && rc == 0; i++) {
+        rc = plan_worker(f, plan, i);
+    }
+    if (rc == 0 && tl_fleet_has_checkpointer(plan->job)) {
+        rc = common(next(f, plan, TL_DRILL_CHECKPOINTER, 0), plan, "tl-checkpointer");
+    }
+    return rc == 0 ? plan_monitor(f, plan) : rc;
+}
+
+int tl_fleet_new(const struct tl_fleet_plan *plan, struct tl_fleet *ret_fleet) {
+    size_t most = (size_t)plan->job->shards + plan->job->workers + 3;
+    struct tl_fleet f = {.items = calloc(most, sizeof(*f.items))};
+    if (!f.items) {
+        return tl_fail(TL_E_NOMEM, "no memory for %zu processes", most);
+    }
+    int rc = plan_all(&f, plan);
+    if (rc != 0) {
+        tl_fleet_done(&f);
+        return rc;
+    }
+    *ret_fleet = f;
+    return 0;
+}
+
+void tl_fleet_done(struct tl_fleet *f) {
+    for (size_t i = 0; i < f->count; i++) {
+        tl_process_done(&f->items[i]);
+    }
+    free(f->items);
+    f->items = NULL;
+    f->count = 0;
+}
+
+struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target kind,
+                                 uint32_t index) {
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->items[i].kind == kind && f->items[i].index == index) {
+            return &f->items[i];
+        }
+    }
+    return NULL;
+}
+
+size_t tl_fleet_count(const struct tl_fleet *f, enum tl_drill_target kind,
+                      size_t *ret_alive) {
+    size_t all = 0, alive = 0;
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->items[i].kind == kind) {
+            all++;
+            alive += tl_process_is_alive(&f->items[i]);
+        }
+    }
+    *ret_alive = alive;
+    return all;
+}
+
+void tl_fleet_signal(const struct tl_fleet *f, enum tl_drill_target kind, int signal) {
+    for (size_t i = 0; i < f->count; i++) {
+        if (f->items[i].kind == kind) {
+            tl_process_signal(&f->items[i], signal);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+/* fleet.h - all processes of a run: which there are, and finding one. */
+#ifndef THROUGHLINE_CLI_FLEET_H
+#define THROUGHLINE_CLI_FLEET_H
+
+#include "throughline/job.h"
+
+#include "process.h"
+
+/* What the services of a run are told. */
+struct tl_fleet_plan {
+    const struct tl_job *job;
+    const char *out;     /* output directory, absolute */
+    const char *scratch; /* directory of sockets */
+    const char *run;     /* the run's name */
+    const char *log_level;
+};
+
+struct tl_fleet {
+    struct tl_process *items; /* redis, servers, workers, checkpointer, monitor */
+    size_t count;
+};
+
+/* Does this job take checkpoints by itself? */
+bool tl_fleet_has_checkpointer(const struct tl_job *job);
+
+/* Decide what is started and how; starts nothing. TL_E_CONFIG: a program is missing. */
+TL_MUST_USE int tl_fleet_new(const struct tl_fleet_plan *plan,
+                             struct tl_fleet *ret_fleet);
+void tl_fleet_done(struct tl_fleet *f);
+
+/* NULL when there is none. */
+struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target kind,
+                                 uint32_t index);
+/* How many of `kind` there are, and are alive. */
+size_t tl_fleet_count(const struct tl_fleet *f, enum tl_drill_target kind,
+                      size_t *ret_alive);
+void tl_fleet_signal(const struct tl_fleet *f, enum tl_drill_target kind, int signal);
+
+#endif

@@ -1,0 +1,18 @@
+/* redis.h - a private Redis for one run: on a Unix socket, in memory, for us alone. */
+#ifndef THROUGHLINE_CLI_REDIS_H
+#define THROUGHLINE_CLI_REDIS_H
+
+#include "process.h"
+
+/* Fill in how to start it in `directory` (a scratch directory).
+ * TL_E_CONFIG: no redis-server in PATH; the text says what to install. */
+TL_MUST_USE int tl_redis_plan(const char *directory, struct tl_process *redis);
+/* The URL under which the services reach it. */
+void tl_redis_url(const char *directory, char *ret_url, size_t size);
+/* Does it take connections now? Does not wait. */
+bool tl_redis_answers(const char *directory);
+/* Wait until it does. TL_E_CONFIG: it ended; TL_E_TIMEOUT: the text names its log. */
+TL_MUST_USE int tl_redis_wait(const char *directory, struct tl_process *redis,
+                              int64_t timeout_ms);
+
+#endif

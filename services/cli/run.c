@@ -1,0 +1,196 @@
+/* run.c - `throughline run`: a whole job on this machine, failures included. */
+#include "run.h"
+
+#include "throughline/nn.h"
+
+#include "cli.h"
+#include "flags.h"
+#include "redis.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const int64_t redis_within_ms = 10000;
+
+/* ---- preparation: nothing runs yet --------------------------------------------------
+ */
+
+/* Make `path` and every directory above it. */
+static int make_directories(const char *path) {
+    char part[TL_PATH_MAX + 16];
+    (void)snprintf(part, sizeof(part), "%s", path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
+        }
+        *slash = '/';
+    }
+    if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+        return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
+    }
+    return 0;
+}
+
+/* The output directory, with the job as it was resolved. A second run in one directory
+ * would take up the first one's ledgers and checkpoints. */
+static int prepare_out(const struct tl_run *run) {
+    char path[TL_PATH_MAX + 16];
+    (void)snprintf(path, sizeof(path), "%s/job.json", run->options.out);
+    if (access(path, F_OK) == 0) {
+        return tl_fail(TL_E_CONFIG,
+                       "--out %s holds a run already; remove it or name another",
+                       run->options.out);
+    }
+    char logs[TL_PATH_MAX + 16];
+    (void)snprintf(logs, sizeof(logs), "%s/logs", run->options.out);
+    int rc = make_directories(logs);
+    return rc == 0 ? tl_job_save(&run->job, path) : rc;
+}
+
+/* What the services inherit: when the run began, and none of the settings that the job
+ * file has taken in by now. */
+static int prepare_environment(void) {
+    char started[32];
+    (void)snprintf(started, sizeof(started), "%" PRIu64, tl_unix_ms());
+    tl_config_environment_clear(&tl_job_table);
+    if (setenv("THROUGHLINE_RUN_STARTED_MS", started, 1) != 0) {
+        return tl_fail(TL_E_NOMEM, "no memory for the environment");
+    }
+    return 0;
+}
+
+/* A model that does not fit together is better found here than by every service. */
+static int check_model(const struct tl_job *job) {
+    struct tl_nn *nn;
+    int rc = tl_nn_new(job->model, "model", 1, &nn);
+    if (rc == 0) {
+        if (tl_nn_parameters(nn) < job->shards) {
+            rc = tl_fail(TL_E_CONFIG, "%" PRIu32 " shards of %" PRIu64 " parameters",
+                         job->shards, tl_nn_parameters(nn));
+        }
+        tl_nn_free(nn);
+    }
+    return rc;
+}
+
+static int open_watchers(struct tl_run *run) {
+    char timeline[TL_PATH_MAX + 32], redis[TL_PATH_MAX];
+    (void)snprintf(timeline, sizeof(timeline), "%s/timeline.jsonl", run->options.out);
+    tl_redis_url(run->scratch.path, redis, sizeof(redis));
+    const struct tl_member_config member = {.redis = redis,
+                                            .job = run->job.name,
+                                            .run = run->options.run,
+                                            .lease_ms = run->job.lease_ms};
+    int rc = tl_timeline_open(timeline, &run->timeline);
+    rc = rc == 0 ? tl_samples_open(timeline, &run->samples) : rc;
+    rc = rc == 0 ? tl_probe_new(run->scratch.path, run->job.shards, run->job.name,
+                                run->options.run, &run->probe)
+                 : rc;
+    return rc == 0 ? tl_member_open(&member, &run->member) : rc;
+}
+
+static int prepare(struct tl_run *run) {
+    const struct tl_fleet_plan plan = {
+        .job = &run->job,
+        .out = run->options.out,
+        .scratch = run->scratch.path,
+        .run = run->options.run,
+        .log_level = tl_log_level_names[run->options.log_level],
+    };
+    int rc = check_model(&run->job);
+    rc = rc == 0 ? tl_signals_open(&run->signals) : rc;
+    rc = rc == 0 ? tl_scratch_make(&run->scratch) : rc;
+    rc = rc == 0 ? tl_fleet_new(&plan, &run->fleet) : rc;
+    rc = rc == 0 ? prepare_out(run) : rc;
+    rc = rc == 0 ? prepare_environment() : rc;
+    run->origin_ms = tl_now_ms();
+    return rc == 0 ? open_watchers(run) : rc;
+}
+
+static void release(struct tl_run *run) {
+    tl_member_close(run->member);
+    tl_probe_free(run->probe);
+    tl_samples_close(run->samples);
+    tl_timeline_close(run->timeline);
+    tl_fleet_done(&run->fleet);
+    tl_scratch_remove(&run->scratch);
+    tl_signals_close(&run->signals);
+    tl_job_done(&run->job);
+}
+
+/* ---- the run
+ * ------------------------------------------------------------------------- */
+
+static int launch(struct tl_run *run) {
+    struct tl_process *redis = tl_fleet_find(&run->fleet, TL_DRILL_REDIS, 0);
+    int rc = tl_process_start(redis);
+    rc = rc == 0 ? tl_redis_wait(run->scratch.path, redis, redis_within_ms) : rc;
+    for (size_t i = 0; i < run->fleet.count && rc == 0; i++) {
+        if (run->fleet.items[i].state == TL_PROCESS_NEW) {
+            rc = tl_process_start(&run->fleet.items[i]);
+        }
+    }
+    return rc;
+}
+
+static void introduce(struct tl_run *run) {
+    char redis[TL_PATH_MAX];
+    tl_redis_url(run->scratch.path, redis, sizeof(redis));
+    tl_live_news(run, "%s, output in %s", run->job.name, run->options.out);
+    tl_live_news(run,
+                 "look inside: throughline status --redis %s --job-name %s --run %s",
+                 redis, run->job.name, run->options.run);
+}
+
+static void report(struct tl_run *run) {
+    bool text = !run->options.json && isatty(STDOUT_FILENO) == 1;
+    if (run->verdict != TL_RUN_COMPLETED) {
+        (void)fprintf(stderr, "throughline run: %s\n", run->reason);
+    }
+    if (run->options.json) {
+        json_t *json = tl_summary_json(run);
+        if (json) {
+            (void)json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+            (void)fputc('\n', stdout);
+        }
+        json_decref(json);
+    } else {
+        tl_summary_print(run, stdout);
+    }
+    tl_plot(run, text);
+}
+
+static int conduct(struct tl_run *run) {
+    introduce(run);
+    int rc = launch(run);
+    if (rc != 0) {
+        tl_run_fail(run, tl_exit_code(rc), "%s", tl_error_text());
+    }
+    tl_run_conduct(run);
+    tl_run_judge_drill(run);
+    report(run);
+    return run->exit_code;
+}
+
+int tl_cli_run(int argc, char **argv) {
+    static struct tl_run run = {.signals = {.fd = -1}};
+    if (tl_flags_want_help(argc, argv)) {
+        tl_run_options_help(stdout);
+        return TL_EXIT_OK;
+    }
+    int rc = tl_run_options_read(argc, argv, &run.options, &run.job);
+    if (rc != 0) {
+        return tl_flags_fail("run", rc);
+    }
+    run.live_is_tty = isatty(STDERR_FILENO) == 1;
+    rc = prepare(&run);
+    int code = rc == 0 ? conduct(&run) : tl_flags_fail("run", rc);
+    release(&run);
+    return code;
+}

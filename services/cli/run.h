@@ -1,0 +1,113 @@
+/* run.h - one local run, shared by the files that carry it out.
+ *
+ *   run.c          tl_cli_run: prepare, conduct, report
+ *   run_options.c  the arguments
+ *   fleet.c        which processes, with which arguments; process.c, redis.c,
+ * programs.c conduct.c      the loop: what is seen, what is due, when it is over
+ *   exits.c        what the end of a process means
+ *   drill.c        kills and restarts on schedule; casualty.c what became of them
+ *   stop.c         winding down, in order
+ *   live.c         the status line
+ *   summary.c      the table, or the JSON object; plot.c the picture
+ */
+#ifndef THROUGHLINE_CLI_RUN_H
+#define THROUGHLINE_CLI_RUN_H
+
+#include "throughline/member.h"
+#include "throughline/service.h"
+
+#include "casualty.h"
+#include "fleet.h"
+#include "probe.h"
+#include "run_options.h"
+#include "samples.h"
+#include "scratch.h"
+#include "signals.h"
+
+enum tl_run_phase {
+    TL_RUN_TRAINING = 0,
+    TL_RUN_ENDING,   /* the end is declared: services wind down by themselves */
+    TL_RUN_STOPPING, /* we stop what is left */
+    TL_RUN_OVER,
+};
+
+enum tl_run_verdict { TL_RUN_COMPLETED = 0, TL_RUN_FAILED, TL_RUN_INTERRUPTED };
+const char *tl_run_verdict_name(enum tl_run_verdict verdict);
+
+struct tl_run {
+    struct tl_run_options options;
+    struct tl_job job;
+    struct tl_scratch scratch;
+    struct tl_signals signals;
+    struct tl_fleet fleet;
+    struct tl_probe *probe;
+    struct tl_member *member;
+    struct tl_timeline *timeline;
+    struct tl_samples *samples;
+
+    int64_t origin_ms; /* CLOCK_MONOTONIC at the run's start */
+    enum tl_run_phase phase;
+    int64_t phase_ms;       /* since the run's start: when the phase began */
+    int64_t ended_ms;       /* ... when training ended */
+    unsigned int stop_rank; /* STOPPING: the group of services being stopped */
+    bool stop_sent;         /* ... has been asked to */
+    bool stop_forced;       /* SIGKILL has been sent to all */
+
+    bool has_version;
+    uint64_t version; /* updates made, lowest over the shards */
+    uint64_t highest; /* the most that was ever seen */
+    bool has_first;
+    int64_t first_ms, last_ms;  /* when the first update and the newest one were seen */
+    struct tl_sample sample;    /* the newest */
+    struct tl_sample evaluated; /* the newest with an accuracy */
+    double rate;                /* gradients a second between the last two samples */
+    uint32_t crashes;           /* services that had to be started again unasked */
+    struct tl_casualty casualties[TL_DRILL_MAX]; /* by slot of the drill */
+
+    enum tl_run_verdict verdict;
+    int exit_code;
+    char reason[512];     /* why it failed; "" */
+    char end_reason[256]; /* why the job ended; "" */
+
+    bool live_is_tty, live_is_drawn;
+    int64_t live_ms; /* when the status was shown last */
+};
+
+int64_t tl_run_now(const struct tl_run *run); /* ms since the run's start */
+void tl_run_enter(struct tl_run *run, enum tl_run_phase phase);
+/* The run fails with `exit_code`; what is running is stopped. The first failure counts.
+ */
+void tl_run_fail(struct tl_run *run, int exit_code, const char *fmt, ...)
+    TL_PRINTF(3, 4);
+/* Note an event in the timeline; takes ownership of `fields` (may be NULL). */
+void tl_run_event(struct tl_run *run, const char *event, const struct tl_process *p,
+                  json_t *fields);
+
+/* The loop, until everything has ended. */
+void tl_run_conduct(struct tl_run *run);
+/* Reap what has ended and decide what it means. */
+void tl_run_reap(struct tl_run *run);
+/* Start again what crashed, when it is time. */
+void tl_run_revive(struct tl_run *run);
+/* Kill and restart what is due. */
+void tl_run_drill(struct tl_run *run);
+/* Look for signs of life of what was killed. */
+void tl_run_watch_casualties(struct tl_run *run);
+/* At the end: a kill that never happened is a failure. */
+void tl_run_judge_drill(struct tl_run *run);
+/* STOPPING: ask, group by group, then force. */
+void tl_run_stop_step(struct tl_run *run);
+
+/* Show the status when it is time to; a line of news above it. */
+void tl_live_show(struct tl_run *run);
+void tl_live_news(struct tl_run *run, const char *fmt, ...) TL_PRINTF(2, 3);
+void tl_live_clear(struct tl_run *run);
+
+/* ---- afterwards ------------------------------------------------------------------ */
+
+void tl_summary_print(const struct tl_run *run, FILE *out);
+json_t *tl_summary_json(const struct tl_run *run); /* NULL: no memory */
+/* OUT/accuracy.svg, when gnuplot is there; on a terminal a chart of letters too. */
+void tl_plot(const struct tl_run *run, bool text);
+
+#endif

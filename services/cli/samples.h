@@ -1,0 +1,31 @@
+/* samples.h - the monitor's samples, read from the timeline as it grows. */
+#ifndef THROUGHLINE_CLI_SAMPLES_H
+#define THROUGHLINE_CLI_SAMPLES_H
+
+#include "throughline/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What of a sample the command line shows; docs/timeline.md describes them whole. */
+struct tl_sample {
+    double t; /* seconds since the run's start */
+    bool final;
+    bool has_evaluation;
+    double evaluated_t; /* when those weights were pulled */
+    uint64_t version;   /* theirs */
+    double accuracy, loss;
+    bool has_gradients;
+    uint64_t folded, lost, duplicated;
+};
+
+struct tl_samples;
+
+/* The file need not exist yet. */
+TL_MUST_USE int tl_samples_open(const char *path, struct tl_samples **ret_samples);
+void tl_samples_close(struct tl_samples *s); /* NULL is legal */
+/* The next sample that is whole; false: none so far. Lines of other kinds, and damaged
+ * ones, are passed over. */
+bool tl_samples_next(struct tl_samples *s, struct tl_sample *ret_sample);
+
+#endif

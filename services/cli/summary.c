@@ -1,0 +1,191 @@
+/* summary.c - what a run came to: a table for people, a JSON object for programs. */
+#include "run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+const char *tl_run_verdict_name(enum tl_run_verdict verdict) {
+    static const char *const names[] = {"completed", "failed", "interrupted"};
+    return names[verdict];
+}
+
+/* Gradients in the final state per second of training, from the first update that was
+ * seen to the last; negative when it cannot be told. What was computed and lost does
+ * not count. */
+static double gradients_per_second(const struct tl_run *run) {
+    double seconds = (double)(run->last_ms - run->first_ms) / 1000;
+    return run->sample.has_gradients && seconds > 0
+               ? (double)run->sample.folded / seconds
+               : -1;
+}
+
+static uint64_t updates_of(const struct tl_run *run) {
+    return run->evaluated.final ? run->evaluated.version : run->version;
+}
+
+/* ---- JSON ---------------------------------------------------------------------------
+ */
+
+static json_t *number_or_null(bool known, double value) {
+    return known ? json_real(value) : json_null();
+}
+
+static json_t *count_or_null(bool known, uint64_t value) {
+    return known ? json_integer((json_int_t)value) : json_null();
+}
+
+static json_t *kill_json(const struct tl_run *run, size_t slot) {
+    const struct tl_drill_kill *kill = &run->options.drill.slots[slot].kill;
+    const struct tl_casualty *c = &run->casualties[slot];
+    const struct tl_process *p = tl_fleet_find(&run->fleet, kill->target, kill->index);
+    double down = tl_casualty_down_seconds(c);
+    double recovery = tl_casualty_recovery_seconds(c);
+    bool counts =
+        c->has_base && (p->kind == TL_DRILL_SERVER || p->kind == TL_DRILL_WORKER);
+    return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "what", p->name,
+                     "when", kill->text, "happened", (int)c->killed, "seconds",
+                     number_or_null(c->killed, (double)c->killed_ms / 1000), "version",
+                     count_or_null(c->has_version, c->version), "down_seconds",
+                     number_or_null(down >= 0, down), "recovery_seconds",
+                     number_or_null(recovery >= 0, recovery), "resumed_from",
+                     count_or_null(counts, c->base));
+}
+
+static json_t *kills_json(const struct tl_run *run) {
+    json_t *kills = json_array();
+    for (size_t i = 0; i < run->options.drill.count; i++) {
+        if (json_array_append_new(kills, kill_json(run, i)) != 0) {
+            json_decref(kills);
+            return NULL;
+        }
+    }
+    return kills;
+}
+
+/* What was trained, how: some of the job's settings, under their own names. */
+static int add_settings(const struct tl_run *run, json_t *object) {
+    static const char *const keys[] = {"strategy", "consistency", "workers",
+                                       "shards",   "seed",        "batch"};
+    json_t *job = tl_config_dump(&tl_job_table, &run->job);
+    int rc = job ? 0 : -1;
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && rc == 0; i++) {
+        rc = json_object_set(object, keys[i], json_object_get(job, keys[i]));
+    }
+    json_decref(job);
+    return rc;
+}
+
+static json_t *outcome_json(const struct tl_run *run) {
+    const struct tl_sample *sample = &run->sample, *evaluated = &run->evaluated;
+    double rate = gradients_per_second(run);
+    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}", "accuracy",
+                     number_or_null(evaluated->has_evaluation, evaluated->accuracy),
+                     "loss", number_or_null(evaluated->has_evaluation, evaluated->loss),
+                     "evaluated_version",
+                     count_or_null(evaluated->has_evaluation, evaluated->version),
+                     "final", (int)evaluated->final, "updates",
+                     count_or_null(run->has_version, updates_of(run)),
+                     "gradients_per_second", number_or_null(rate >= 0, rate), "folded",
+                     count_or_null(sample->has_gradients, sample->folded), "lost",
+                     count_or_null(sample->has_gradients, sample->lost), "duplicated",
+                     count_or_null(sample->has_gradients, sample->duplicated));
+}
+
+json_t *tl_summary_json(const struct tl_run *run) {
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:f, s:i, s:o}", "job",
+                  run->job.name, "run", run->options.run, "out", run->options.out,
+                  "state", tl_run_verdict_name(run->verdict), "exit_code",
+                  run->exit_code, "reason", run->reason, "end", run->end_reason,
+                  "wall_seconds", (double)tl_run_now(run) / 1000, "crashes",
+                  (int)run->crashes, "kills", kills_json(run));
+    json_t *outcome = outcome_json(run);
+    if (!object || !outcome || json_object_update(object, outcome) != 0 ||
+        add_settings(run, object) != 0) {
+        json_decref(object);
+        object = NULL;
+    }
+    json_decref(outcome);
+    return object;
+}
+
+/* ---- table --------------------------------------------------------------------------
+ */
+
+static void print_seconds(double seconds, FILE *out) {
+    if (seconds >= 0) {
+        (void)fprintf(out, "  %10.2f", seconds);
+    } else {
+        (void)fprintf(out, "  %10s", "-");
+    }
+}
+
+static void print_kills(const struct tl_run *run, FILE *out) {
+    if (run->options.drill.count == 0) {
+        return;
+    }
+    (void)fprintf(out, "\n%-14s  %8s  %9s  %10s  %10s  %s\n", "killed", "at s",
+                  "version", "down s", "recovery s", "schedule");
+    for (size_t i = 0; i < run->options.drill.count; i++) {
+        const struct tl_drill_kill *kill = &run->options.drill.slots[i].kill;
+        const struct tl_casualty *c = &run->casualties[i];
+        const struct tl_process *p =
+            tl_fleet_find(&run->fleet, kill->target, kill->index);
+        if (!c->killed) {
+            (void)fprintf(out, "%-14s  %8s  %9s  %10s  %10s  %s\n", p->name, "never",
+                          "-", "-", "-", kill->text);
+            continue;
+        }
+        (void)fprintf(out, "%-14s  %8.1f  %9" PRIu64, p->name,
+                      (double)c->killed_ms / 1000, c->version);
+        print_seconds(tl_casualty_down_seconds(c), out);
+        print_seconds(tl_casualty_recovery_seconds(c), out);
+        (void)fprintf(out, "  %s\n", kill->text);
+    }
+}
+
+static void print_outcome(const struct tl_run *run, FILE *out) {
+    const struct tl_sample *sample = &run->sample, *evaluated = &run->evaluated;
+    double rate = gradients_per_second(run);
+    (void)fprintf(out, "  updates        %" PRIu64 "\n", updates_of(run));
+    if (evaluated->has_evaluation) {
+        (void)fprintf(out, "  accuracy       %.4f  (test set, version %" PRIu64 "%s)\n",
+                      evaluated->accuracy, evaluated->version,
+                      evaluated->final ? "" : ", not the last one");
+        (void)fprintf(out, "  loss           %.4f\n", evaluated->loss);
+    }
+    if (rate >= 0) {
+        (void)fprintf(out, "  gradients/s    %.1f\n", rate);
+    }
+    if (sample->has_gradients) {
+        (void)fprintf(out, "  lost           %" PRIu64 " acknowledged gradients\n",
+                      sample->lost);
+        (void)fprintf(out, "  duplicated     %" PRIu64 " arrived again, folded once\n",
+                      sample->duplicated);
+    }
+    if (run->crashes > 0) {
+        (void)fprintf(out, "  crashes        %" PRIu32 ", each started again\n",
+                      run->crashes);
+    }
+    (void)fprintf(out, "  wall time      %.1f s\n", (double)tl_run_now(run) / 1000);
+}
+
+void tl_summary_print(const struct tl_run *run, FILE *out) {
+    json_t *settings = json_object();
+    if (settings && add_settings(run, settings) == 0) {
+        (void)fprintf(out,
+                      "%s %s: strategy %s, %s, %" PRIu32 " worker%s, %" PRIu32
+                      " shard%s, seed %" PRIu64 ": %s\n",
+                      run->job.name, run->options.run,
+                      json_string_value(json_object_get(settings, "strategy")),
+                      json_string_value(json_object_get(settings, "consistency")),
+                      run->job.workers, run->job.workers == 1 ? "" : "s",
+                      run->job.shards, run->job.shards == 1 ? "" : "s", run->job.seed,
+                      tl_run_verdict_name(run->verdict));
+    }
+    json_decref(settings);
+    print_outcome(run, out);
+    print_kills(run, out);
+    (void)fprintf(out, "\nEverything it left is in %s\n", run->options.out);
+}
