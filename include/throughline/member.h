@@ -11,14 +11,18 @@
  *   members       hash  "role/index" -> JSON entry, rewritten by each heartbeat
  *   epochs        hash  shard -> newest epoch given out
  *   incarnations  hash  "role/index" -> last incarnation
+ *   origin        hash  started: Redis time in ms of the first registration;
+ *                       token: random, tells a flushed Redis from the one before
  *   end           string, JSON: why the job ended, by whom
  *   retired       hash  "worker/incarnation" -> step
  *   news          channel
+ * Heartbeats put off their expiry by a day: an abandoned run disappears by itself.
  * Liveness is judged by each observer on its own monotonic clock: an entry whose beat
  * number has not changed for lease_ms is dead. No wall clock, no Redis expiry decides.
  * Redis away: the last roster stays, nobody new is declared dead; training goes on.
- * Redis flushed: heartbeats bring their entries and epochs back; an epoch never falls,
- * because each server carries its own and a new one is given max(Redis, floor) + 1. */
+ * Redis flushed: heartbeats bring back their entries and every epoch they have seen,
+ * the run's age and its end; an epoch never falls, because a new one is given
+ * max(Redis, floor) + 1. */
 #ifndef THROUGHLINE_MEMBER_H
 #define THROUGHLINE_MEMBER_H
 
@@ -41,13 +45,14 @@ enum tl_member_state {
 struct tl_member_entry {
     enum tl_role role;
     uint32_t index;       /* shard of a server, number of a worker, else 0.. */
-    uint64_t incarnation; /* worker: its incarnation; others: random process number */
+    uint64_t incarnation; /* worker: its incarnation, 0 before it has one; others:
+                             random process number, chosen by tl_member_open if 0 */
     uint64_t epoch;       /* server: its epoch */
     uint64_t version;     /* server: version; worker: last acknowledged sequence;
                              checkpointer: version of the newest snapshot */
-    uint64_t beat;        /* rises with every heartbeat */
+    uint64_t beat;        /* rises with every heartbeat; the driver's own */
     enum tl_member_state state;
-    int32_t pid;
+    int32_t pid;                  /* 0 at tl_member_open: this process */
     char address[TL_ADDRESS_MAX]; /* where it serves frames; "" */
     char http[TL_ADDRESS_MAX];    /* "host:port" of its metrics; "" */
 };
@@ -56,42 +61,59 @@ struct tl_member_entry {
 
 struct tl_roster;
 enum tl_roster_event_kind {
-    TL_ROSTER_UP,
-    TL_ROSTER_DOWN,
-    TL_ROSTER_REPLACED,
-    TL_ROSTER_GONE
+    TL_ROSTER_UP,       /* first seen, or back after DOWN */
+    TL_ROSTER_DOWN,     /* its lease is over */
+    TL_ROSTER_REPLACED, /* another incarnation, or a higher epoch, has taken its place
+                         */
+    TL_ROSTER_GONE      /* deregistered in order */
 };
 struct tl_roster_event {
-    enum tl_roster_event_kind kind; /* GONE: deregistered in order */
-    struct tl_member_entry entry;
+    enum tl_roster_event_kind kind;
+    struct tl_member_entry entry; /* DOWN, GONE: as last seen */
 };
 TL_MUST_USE int tl_roster_new(uint32_t lease_ms, struct tl_roster **ret_roster);
 void tl_roster_free(struct tl_roster *r);
-/* What Redis shows at `now_ms` (monotonic). Appends what changed to `events` (capacity
+/* What Redis shows at `now_ms` (monotonic). Writes what changed to `events` (capacity
  * `max_events`; what does not fit is found again at the next call). Returns how many.
- * A list that `is_complete` is false for (Redis was away or has just been flushed)
- * takes nobody down for being absent. */
+ * An entry is dead when its beat has not changed for lease_ms over at least three
+ * looks: between two looks at most a third of the lease counts, since an observer that
+ * was stopped itself has learnt nothing meanwhile. A list that `is_complete` is false
+ * for (Redis was away or has just been flushed) takes nobody down, neither for being
+ * absent nor for an old beat; who is still absent from the complete lists after it goes
+ * DOWN by its lease. */
 size_t tl_roster_observe(struct tl_roster *r, int64_t now_ms,
                          const struct tl_member_entry *entries, size_t n,
                          bool is_complete, struct tl_roster_event *events,
                          size_t max_events);
+/* Rises when an entry comes, goes or changes otherwise than by its beat or version. */
+uint64_t tl_roster_revision(const struct tl_roster *r);
 /* Alive entry of (role, index): TL_E_NOTFOUND. */
 TL_MUST_USE int tl_roster_find(const struct tl_roster *r, enum tl_role role,
                                uint32_t index, struct tl_member_entry *ret_entry);
+/* The first `max` alive entries by role and index; returns how many were copied. */
 size_t tl_roster_list(const struct tl_roster *r, struct tl_member_entry *entries,
                       size_t max);
 
-/* ---- the driver ----------------------------------------------------------------- */
+/* ---- the driver -------------------------------------------------------------------
+ *
+ * Every `deadline_ms` is a moment of CLOCK_MONOTONIC, as in tl_now_ms() + 5000. A call
+ * that has one opens a connection of its own for itself, and tries again until then:
+ *   TL_E_UNAVAILABLE  Redis was not reached by the deadline
+ *   TL_E_DENIED       Redis refuses us (password, rights): said at once
+ *   TL_E_CORRUPT      a key of the run holds something foreign: said at once
+ * The text says which Redis and why, and never holds its password. */
 
 struct tl_member;
 struct tl_member_config {
-    const char *redis; /* redis://[:password@]host:port[/db] or unix:///path[?db=N] */
+    const char *redis; /* redis://[[user]:password@]host[:port][/db], percent-encoded,
+                          or unix:///path[?db=N] */
     const char *job;
     const char *run;
-    uint32_t lease_ms;            /* default 3000; heartbeats every third of it */
-    struct tl_member_entry self;  /* role, index, address, http; role 0: only watch */
-    void (*on_change)(void *ctx); /* roster, end or fencing changed; NULL: none */
-    void (*on_event)(void *ctx, const struct tl_roster_event *event); /* NULL: none */
+    uint32_t lease_ms;           /* default 3000; heartbeats every third of it */
+    struct tl_member_entry self; /* role, index, address, http; role 0: only watch */
+    /* Both may be NULL. on_change: roster, end, epochs or connection changed. */
+    void (*on_change)(void *ctx);
+    void (*on_event)(void *ctx, const struct tl_roster_event *event);
     void *ctx;
 };
 
@@ -102,18 +124,28 @@ TL_MUST_USE int tl_member_open(const struct tl_member_config *config,
 /* Deregister (when Redis answers within a second) and stop. NULL is legal. */
 void tl_member_close(struct tl_member *m);
 
+/* Whether the last exchange with Redis succeeded. */
 bool tl_member_is_connected(const struct tl_member *m);
+/* Why not: one line, "" while connected or before the first attempt has ended. */
+void tl_member_trouble(const struct tl_member *m, char *ret_text, size_t size);
 
-/* Set what the next heartbeat says of us; `now`: send it at once. */
+/* Set what the next heartbeat says of us; `now`: send it at once (every 20 ms at most).
+ * Role and index stay those of tl_member_open. */
 void tl_member_announce(struct tl_member *m, const struct tl_member_entry *self,
                         bool now);
 
-/* Raise shard's epoch: max(what Redis knows, floor) + 1, and register it as ours in the
- * same script. Blocks to the deadline: TL_E_UNAVAILABLE (the text says why). */
+/* The entry that was registered under our role and index before our first heartbeat: a
+ * restarted server learns from it what version had been announced. TL_E_NOTFOUND: there
+ * was none; TL_E_BUSY: there has been no heartbeat yet. */
+TL_MUST_USE int tl_member_predecessor(const struct tl_member *m,
+                                      struct tl_member_entry *ret_entry);
+
+/* Raise shard's epoch: max(what Redis knows, floor) + 1. If we are that shard's server,
+ * the same script registers it as ours. TL_E_INVALID: floor is beyond 2^63 - 2. */
 TL_MUST_USE int tl_member_raise_epoch(struct tl_member *m, uint32_t shard,
                                       uint64_t floor, int64_t deadline_ms,
                                       uint64_t *ret_epoch);
-/* Newest epoch of our shard that Redis has shown; above ours means: fenced. */
+/* Newest epoch of `shard` that Redis has ever shown; above ours means: fenced. */
 uint64_t tl_member_newest_epoch(const struct tl_member *m, uint32_t shard);
 
 /* Next incarnation of (role, index): max(what Redis knows, floor) + 1. */
@@ -135,8 +167,9 @@ TL_MUST_USE int tl_member_declare_end(struct tl_member *m, const char *reason,
 /* Whether the end is declared; `reason` (may be NULL) gets its text. */
 bool tl_member_has_ended(const struct tl_member *m, char *reason, size_t size);
 
-/* Milliseconds of Redis time since the run's first registration: does not depend on
- * any one process; -1 while unknown. Goes on locally while Redis is away. */
+/* Milliseconds since the run's first registration, by Redis' clock when we first saw it
+ * and by the monotonic one since: does not depend on any one process, goes on while
+ * Redis is away; -1 while unknown. */
 int64_t tl_member_run_age_ms(const struct tl_member *m);
 
 /* Copies from the roster, as of the last look. */
@@ -149,7 +182,8 @@ size_t tl_member_list(const struct tl_member *m, struct tl_member_entry *entries
 void tl_member_stats(const struct tl_member *m, uint64_t *ret_commands,
                      uint64_t *ret_failures);
 
-/* Delete every key of the run (whoever ends a local run). */
+/* Delete every key of the run (whoever ends a local run). From here on this member only
+ * watches; other live members would bring their entries back, so it comes last. */
 TL_MUST_USE int tl_member_erase_run(struct tl_member *m, int64_t deadline_ms);
 
 #endif
