@@ -4,11 +4,13 @@
  * Thread: one thread per store handle; plain blocking I/O, bounded by deadlines.
  *
  * A snapshot of shard s at version v, epoch e is, under the store's root,
- *   shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE/part-0000 ...   the bytes of a tl_cut
- *   shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE.manifest.json   what they are
- * Parts are written and read back first, the manifest last and only if absent. A reader
- * lists manifests, newest (epoch, then version) first, verifies every part against it,
- * and falls back to the one before, saying why. docs/snapshot.md has the layout. */
+ *   shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE/part-0000-WRITER ... the bytes of a
+ * tl_cut shard-SSSS/VVVVVVVVVVVVVVVVVVVV-EEEEEEEEEE.manifest.json        what they are
+ * Parts are written and read back first, the manifest last and only if absent. WRITER
+ * is a random number: two writers of one snapshot never touch each other's parts, and
+ * one manifest wins. A reader lists manifests, newest (epoch, then version) first,
+ * verifies every part against it, and falls back to the one before, saying why.
+ * docs/snapshot.md has the layout. */
 #ifndef THROUGHLINE_SNAPSHOT_H
 #define THROUGHLINE_SNAPSHOT_H
 
@@ -25,8 +27,11 @@
 
 struct tl_store;
 
-/* An object being written; invisible until committed. */
-struct tl_store_writer;
+/* An object being written; invisible until committed. First member of what each kind of
+ * store makes of it. */
+struct tl_store_writer {
+    struct tl_store *store;
+};
 
 /* What a kind of store implements: dir.c today, s3.c beside it. */
 struct tl_store_ops {
@@ -40,12 +45,13 @@ struct tl_store_ops {
     /* Feed the object's bytes to `sink` in order, in bounded pieces. TL_E_NOTFOUND. */
     int (*read)(struct tl_store *s, const char *name,
                 int (*sink)(void *ctx, const void *bytes, size_t size), void *ctx);
-    /* Names under `prefix`, in byte order, through `each`; stops at its nonzero return.
-     */
+    /* Names that start with `prefix`, in byte order, through `each`; stops at its
+     * nonzero return and returns that. */
     int (*list)(struct tl_store *s, const char *prefix,
                 int (*each)(void *ctx, const char *name, uint64_t size), void *ctx);
     int (*remove)(struct tl_store *s, const char *name); /* absent is no error */
-    /* Remove what interrupted writers left (older than an hour, or our own). */
+    /* Remove what interrupted writers left: those known to be dead, or not heard of for
+     * an hour. */
     int (*sweep)(struct tl_store *s);
     void (*close)(struct tl_store *s);
 };
@@ -55,10 +61,11 @@ struct tl_store {
 
 /* "file:///dir" (made when missing). TL_E_CONFIG, TL_E_UNSUPPORTED, TL_E_IO. */
 TL_MUST_USE int tl_store_open(const char *url, struct tl_store **ret_store);
+/* The same for somebody who only reads: TL_E_NOTFOUND when it is missing. */
+TL_MUST_USE int tl_store_open_existing(const char *url, struct tl_store **ret_store);
 void tl_store_close(struct tl_store *s); /* NULL is legal */
 
-/* ---- manifests --------------------------------------------------------------------
- */
+/* ---- manifests ------------------------------------------------------------------ */
 
 #define TL_PARTS_MAX 4096u
 
@@ -83,8 +90,7 @@ struct tl_manifest {
 };
 void tl_manifest_done(struct tl_manifest *m);
 
-/* ---- writing ------------------------------------------------------------------------
- */
+/* ---- writing -------------------------------------------------------------------- */
 
 struct tl_snapshot_options {
     uint32_t zstd_level; /* 0: not compressed */
@@ -95,7 +101,8 @@ struct tl_snapshot_options {
 /* Takes a state's bytes as they come and makes a snapshot of them. `meta` fills the
  * manifest's identity (job, run, digest, shard, range, version, position, epoch).
  * finish: parts are read back and compared, then the manifest is written; TL_E_EXISTS
- * when this snapshot exists already; TL_E_CORRUPT when what was read back differs. */
+ * when this snapshot exists already; TL_E_CORRUPT when what was read back differs. What
+ * was written of a snapshot that fails, or is abandoned, is removed again. */
 struct tl_snapshot_writer;
 TL_MUST_USE int tl_snapshot_begin(struct tl_store *store,
                                   const struct tl_manifest *meta,
@@ -110,21 +117,25 @@ void tl_snapshot_abandon(struct tl_snapshot_writer *w); /* NULL is legal */
 
 /* Remove snapshots of `shard` beyond the newest `keep` (at least 2) complete ones, and
  * parts that no manifest names and that are older than the newest kept. Manifest first,
- * then parts. ret_removed may be NULL. */
+ * then parts. Complete: the manifest is intact and every part is there in full length.
+ * A store that cannot be read is an error, never a reason to remove. ret_removed, the
+ * number of snapshots, may be NULL. */
 TL_MUST_USE int tl_snapshot_prune(struct tl_store *store, uint32_t shard, uint32_t keep,
                                   uint32_t *ret_removed);
 
-/* ---- reading
- * -------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------- */
 
 /* One line per snapshot that had to be skipped, and why. NULL: not reported. */
 typedef void (*tl_snapshot_skip_fn)(void *ctx, const char *name, int error,
                                     const char *why);
 
 /* The newest valid snapshot of `shard` as a fold. Damaged or torn ones are skipped.
- *   TL_E_NOTFOUND  there is none (valid)
- *   TL_E_MISMATCH  the newest is of another job, run, shape or optimizer: refused, not
- *                  skipped */
+ * `expected` names job, run, digest, shard and shape.
+ *   TL_E_NOTFOUND     there is none (valid)
+ *   TL_E_MISMATCH     the newest is of another job, run, shape or optimizer: refused,
+ * not skipped TL_E_UNSUPPORTED  the newest is of a format that this program does not
+ * know TL_E_IO, ...      the store cannot be read: nothing is known about what is in it
+ */
 TL_MUST_USE int tl_snapshot_load(struct tl_store *store,
                                  const struct tl_manifest *expected,
                                  const struct tl_fold_config *config,
@@ -132,17 +143,26 @@ TL_MUST_USE int tl_snapshot_load(struct tl_store *store,
                                  struct tl_fold **ret_fold,
                                  struct tl_manifest *ret_manifest);
 
-/* Manifests of `shard` (UINT32_MAX: all), newest first. The array and its entries are
- * the caller's: tl_manifests_free(). */
+/* Manifests of `shard` (UINT32_MAX: all, by shard), newest first. One that cannot be
+ * understood is listed with what its name says (shard, version, epoch) and without
+ * parts. The array and its entries are the caller's: tl_manifests_free(). */
 TL_MUST_USE int tl_snapshot_list(struct tl_store *store, uint32_t shard,
                                  struct tl_manifest **ret_list, size_t *ret_count);
 void tl_manifests_free(struct tl_manifest *list, size_t count);
+
+/* The name of a snapshot, as in tl_snapshot_skip_fn and in error texts. */
+void tl_snapshot_name(const struct tl_manifest *m, char ret_name[TL_OBJECT_NAME_MAX]);
+
+/* Is every part there in full length? Reads no part. TL_E_CORRUPT, TL_E_NOTFOUND; the
+ * text names the part. */
+TL_MUST_USE int tl_snapshot_check(struct tl_store *store, const struct tl_manifest *m);
 
 /* Read every part and compare with the manifest and the state with its own checks.
  * TL_E_CORRUPT, TL_E_NOTFOUND; the text names the part. */
 TL_MUST_USE int tl_snapshot_verify(struct tl_store *store, const struct tl_manifest *m);
 
-/* Feed the state's bytes (decompressed, verified as they go) to `sink`. */
+/* Feed the state's bytes (decompressed, verified as they go) to `sink`. Whoever takes
+ * them believes them only after a return of 0. */
 TL_MUST_USE int tl_snapshot_read(struct tl_store *store, const struct tl_manifest *m,
                                  int (*sink)(void *ctx, const void *bytes, size_t size),
                                  void *ctx);
@@ -151,5 +171,11 @@ TL_MUST_USE int tl_snapshot_read(struct tl_store *store, const struct tl_manifes
  * snapshot of every shard; ret_version is the lowest among them. */
 TL_MUST_USE int tl_snapshot_weights(struct tl_store *store, uint64_t parameters,
                                     float *weights, uint64_t *ret_version);
+
+/* The same from snapshots of at most max_version; those skipped are reported. */
+TL_MUST_USE int tl_snapshot_weights_at(struct tl_store *store, uint64_t max_version,
+                                       uint64_t parameters, tl_snapshot_skip_fn skip,
+                                       void *skip_ctx, float *weights,
+                                       uint64_t *ret_version);
 
 #endif

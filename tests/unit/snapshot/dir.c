@@ -1,0 +1,272 @@
+/* The directory store: visible only when whole, names in order, leftovers swept. */
+#include "snapshots.h"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static int put(struct tl_store *s, const char *name, const char *text, bool if_absent) {
+    struct tl_store_writer *w = NULL;
+    int r = s->ops->create(s, name, &w);
+    if (r == 0) {
+        r = s->ops->write(w, text, strlen(text));
+        if (r < 0) {
+            s->ops->abandon(w);
+            return r;
+        }
+        r = s->ops->commit(w, if_absent);
+    }
+    return r;
+}
+
+static void expect(struct tl_store *s, const char *name, const char *text) {
+    char bytes[64] = "";
+    struct snapshots_bytes got = {.bytes = bytes, .capacity = sizeof(bytes)};
+    assert_int_equal(s->ops->read(s, name, snapshots_collect, &got), 0);
+    assert_int_equal(got.size, strlen(text));
+    assert_memory_equal(bytes, text, got.size);
+}
+
+/* Every file below the directory, hidden ones too. */
+static unsigned files_in(const char *directory) {
+    char *const paths[] = {(char *)(uintptr_t)directory, NULL};
+    FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    unsigned count = 0;
+    assert_non_null(tree);
+    for (FTSENT *e = fts_read(tree); e != NULL; e = fts_read(tree)) {
+        count += e->fts_info == FTS_F;
+    }
+    (void)fts_close(tree);
+    return count;
+}
+
+static void an_object_is_visible_when_committed(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store *s = t->store;
+    struct tl_store_writer *w = NULL;
+    char bytes[64];
+    struct snapshots_bytes got = {.bytes = bytes, .capacity = sizeof(bytes)};
+    assert_int_equal(s->ops->create(s, "a/b/c", &w), 0);
+    assert_int_equal(s->ops->write(w, "half", 4), 0);
+    assert_int_equal(s->ops->read(s, "a/b/c", snapshots_collect, &got), TL_E_NOTFOUND);
+    assert_int_equal(snapshots_objects(s), 0);
+    assert_int_equal(s->ops->write(w, " whole", 6), 0);
+    assert_int_equal(s->ops->commit(w, true), 0);
+    expect(s, "a/b/c", "half whole");
+    assert_int_equal(snapshots_objects(s), 1);
+    assert_int_equal(files_in(t->directory), 1);
+}
+
+static void if_absent_keeps_the_first(void **state) {
+    struct snapshots *t = *state;
+    assert_int_equal(put(t->store, "x", "first", true), 0);
+    assert_int_equal(put(t->store, "x", "second", true), TL_E_EXISTS);
+    expect(t->store, "x", "first");
+    assert_int_equal(put(t->store, "x", "third", false), 0);
+    expect(t->store, "x", "third");
+    assert_int_equal(files_in(t->directory), 1);
+}
+
+static void an_abandoned_object_leaves_nothing(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store_writer *w = NULL;
+    assert_int_equal(t->store->ops->create(t->store, "d/e/f", &w), 0);
+    assert_int_equal(files_in(t->directory), 1);
+    t->store->ops->abandon(w);
+    assert_int_equal(files_in(t->directory), 0);
+    assert_int_equal(access(snapshots_path(t, "d"), F_OK), -1);
+}
+
+static int concatenate(void *ctx, const char *name, uint64_t size) {
+    char *text = ctx;
+    const size_t length = strlen(text);
+    (void)snprintf(text + length, 256 - length, "%s:%llu ", name,
+                   (unsigned long long)size);
+    return strcmp(name, "stop") == 0 ? 17 : 0;
+}
+
+static void names_come_in_byte_order(void **state) {
+    static const char *const names[] = {"b/2", "b.1", "a", "b/10", "b", "b-1/x", "c/d"};
+    struct snapshots *t = *state;
+    char text[256] = "";
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i], "b") != 0) {
+            assert_int_equal(put(t->store, names[i], "12345", true), 0);
+        }
+    }
+    file_write(snapshots_path(t, ".hidden"), "x", 1);
+    assert_int_equal(t->store->ops->list(t->store, "", concatenate, text), 0);
+    assert_string_equal(text, "a:5 b-1/x:5 b.1:5 b/10:5 b/2:5 c/d:5 ");
+    text[0] = '\0';
+    assert_int_equal(t->store->ops->list(t->store, "b/", concatenate, text), 0);
+    assert_string_equal(text, "b/10:5 b/2:5 ");
+    text[0] = '\0';
+    assert_int_equal(t->store->ops->list(t->store, "b", concatenate, text), 0);
+    assert_string_equal(text, "b-1/x:5 b.1:5 b/10:5 b/2:5 ");
+    text[0] = '\0';
+    assert_int_equal(t->store->ops->list(t->store, "nothing/", concatenate, text), 0);
+    assert_string_equal(text, "");
+    assert_int_equal(put(t->store, "stop", "", true), 0);
+    assert_int_equal(put(t->store, "stop-2", "", true), 0);
+    assert_int_equal(t->store->ops->list(t->store, "s", concatenate, text), 17);
+    assert_string_equal(text, "stop:0 ");
+}
+
+static void removing_takes_empty_directories_along(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store *s = t->store;
+    assert_int_equal(put(s, "p/q/1", "x", true), 0);
+    assert_int_equal(put(s, "p/2", "x", true), 0);
+    assert_int_equal(s->ops->remove(s, "p/q/1"), 0);
+    assert_int_equal(access(snapshots_path(t, "p/q"), F_OK), -1);
+    expect(s, "p/2", "x");
+    assert_int_equal(s->ops->remove(s, "p/2"), 0);
+    assert_int_equal(access(snapshots_path(t, "p"), F_OK), -1);
+    assert_int_equal(s->ops->remove(s, "p/2"), 0);
+    assert_int_equal(access(t->directory, F_OK), 0);
+}
+
+static void bad_names_are_refused(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store *s = t->store;
+    struct tl_store_writer *w = NULL;
+    assert_int_equal(s->ops->create(s, "../out", &w), TL_E_INVALID);
+    assert_int_equal(s->ops->read(s, "/etc/passwd", snapshots_collect, NULL),
+                     TL_E_INVALID);
+    assert_int_equal(s->ops->remove(s, "a/../../b"), TL_E_INVALID);
+}
+
+static void a_directory_in_an_objects_place_is_damage(void **state) {
+    struct snapshots *t = *state;
+    assert_int_equal(mkdir(snapshots_path(t, "x"), 0777), 0);
+    assert_int_equal(t->store->ops->read(t->store, "x", snapshots_collect, NULL),
+                     TL_E_CORRUPT);
+}
+
+/* A child starts an object and is killed in the middle of it; another one goes on. */
+static void only_what_the_dead_left_is_swept(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store *s = t->store;
+    struct tl_store_writer *living = NULL;
+    const pid_t child = fork();
+    if (child == 0) {
+        struct tl_store_writer *w = NULL;
+        if (s->ops->create(s, "shard/dead", &w) != 0 ||
+            s->ops->write(w, "half", 4) != 0) {
+            _exit(1);
+        }
+        (void)kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(files_in(t->directory), 1);
+    assert_int_equal(s->ops->create(s, "shard/living", &living), 0);
+    assert_int_equal(s->ops->write(living, "all", 3), 0);
+    assert_int_equal(files_in(t->directory), 2);
+    assert_int_equal(s->ops->sweep(s), 0);
+    assert_int_equal(files_in(t->directory), 1);
+    assert_int_equal(s->ops->commit(living, true), 0);
+    expect(s, "shard/living", "all");
+}
+
+/* Run `body` in a child; its exit status. */
+static int in_child(int (*body)(struct snapshots *t), struct snapshots *t) {
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(body(t));
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+/* No file may grow beyond 8 KiB: the same path as a full disk. */
+static int write_too_much(struct snapshots *t) {
+    const struct rlimit limit = {8192, 8192};
+    (void)signal(SIGXFSZ, SIG_IGN);
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0) {
+        return 2;
+    }
+    const struct tl_manifest meta = snapshots_meta(1, 1);
+    const struct tl_snapshot_options options = {.part_bytes = 1u << 20};
+    char *bytes = snapshots_state(1, 100000, false);
+    const int r = snapshots_put(t->store, &meta, &options, bytes, 100000, 4096);
+    free(bytes);
+    return r == TL_E_IO &&
+                   strstr(tl_error_text(), "cannot write shard-0000/") != NULL &&
+                   strstr(tl_error_text(), "make room") != NULL &&
+                   files_in(t->directory) == 0
+               ? 42
+               : 3;
+}
+
+static void a_full_store_says_so_and_keeps_nothing(void **state) {
+    struct snapshots *t = *state;
+    assert_int_equal(in_child(write_too_much, t), 42);
+    assert_int_equal(files_in(t->directory), 0);
+}
+
+static int write_without_permission(struct snapshots *t) {
+    if (geteuid() == 0 &&
+        (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)) {
+        return 2;
+    }
+    const int r = put(t->store, "a/b", "x", true);
+    return r == TL_E_IO && strstr(tl_error_text(), "Permission denied") != NULL &&
+                   strstr(tl_error_text(), "make it writable") != NULL
+               ? 42
+               : 3;
+}
+
+static void a_read_only_store_says_so(void **state) {
+    struct snapshots *t = *state;
+    assert_int_equal(chmod(t->directory, 0555), 0);
+    assert_int_equal(in_child(write_without_permission, t), 42);
+    assert_int_equal(chmod(t->directory, 0755), 0);
+}
+
+static void urls_are_checked(void **state) {
+    struct snapshots *t = *state;
+    struct tl_store *s = NULL;
+    char url[TEMPDIR_MAX + 64];
+    assert_int_equal(tl_store_open("file://relative/path", &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("/var/lib", &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("", &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("ftp://host/x", &s), TL_E_UNSUPPORTED);
+    (void)snprintf(url, sizeof(url), "file://%s/new/deep", t->directory);
+    assert_int_equal(tl_store_open_existing(url, &s), TL_E_NOTFOUND);
+    assert_int_equal(access(snapshots_path(t, "new"), F_OK), -1);
+    assert_int_equal(tl_store_open(url, &s), 0);
+    assert_int_equal(put(s, "x", "y", true), 0);
+    tl_store_close(s);
+    assert_int_equal(tl_store_open_existing(url, &s), 0);
+    expect(s, "x", "y");
+    tl_store_close(s);
+    (void)snprintf(url, sizeof(url), "file://%s/new/deep/x", t->directory);
+    assert_int_equal(tl_store_open(url, &s), TL_E_IO);
+    assert_non_null(strstr(tl_error_text(), "Not a directory"));
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, snapshots_setup, snapshots_teardown)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(an_object_is_visible_when_committed),
+        TEST(if_absent_keeps_the_first),
+        TEST(an_abandoned_object_leaves_nothing),
+        TEST(names_come_in_byte_order),
+        TEST(removing_takes_empty_directories_along),
+        TEST(bad_names_are_refused),
+        TEST(a_directory_in_an_objects_place_is_damage),
+        TEST(only_what_the_dead_left_is_swept),
+        TEST(a_full_store_says_so_and_keeps_nothing),
+        TEST(a_read_only_store_says_so),
+        TEST(urls_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
