@@ -9,25 +9,25 @@
 #include <math.h>
 #include <string.h>
 
-/* One output pixel, all channels. `size` is a constant where this is inlined. The
- * first of equal values wins, as in PyTorch; NaN passes through ReLU. */
+/* One output pixel, all channels; `line` floats lie between the window's lines. `size`
+ * is a constant where this is inlined. The first of equal values wins, as in PyTorch;
+ * NaN passes through ReLU. Marks are chosen by masks, not conditions: those are what
+ * GCC makes vector code of. */
 static inline __attribute__((always_inline)) void
-pool_pixel(const struct tl_nn_pooling *p, size_t size, const float *restrict corner,
-           float *restrict out, uint8_t *restrict marks) {
-    const size_t line = p->width * p->channels;
-    const float *restrict bias = p->bias;
-    const float floor = p->relu ? 0.0F : -INFINITY;
-    for (size_t c = 0; c < p->channels; c++) {
+pool_pixel(size_t size, size_t line, size_t channels, const float *restrict corner,
+           const float *restrict bias, float floor, float *restrict out,
+           uint8_t *restrict marks) {
+    for (size_t c = 0; c < channels; c++) {
         float best = corner[c];
-        unsigned mark = 0;
-        for (unsigned k = 1; k < size * size; k++) {
-            const float value =
-                corner[(k / size) * line + (k % size) * p->channels + c];
-            mark = value > best ? k : mark;
+        int mark = 0;
+        for (size_t k = 1; k < size * size; k++) {
+            const float value = corner[(k / size) * line + (k % size) * channels + c];
+            const int better = -(value > best);
+            mark = (mark & ~better) | ((int)k & better);
             best = value > best ? value : best;
         }
         best += bias[c];
-        mark = best <= floor ? TL_NN_MARK_NONE : mark;
+        mark |= -(best <= floor); /* its byte is TL_NN_MARK_NONE */
         out[c] = best <= floor ? floor : best;
         marks[c] = (uint8_t)mark;
     }
@@ -36,12 +36,18 @@ pool_pixel(const struct tl_nn_pooling *p, size_t size, const float *restrict cor
 static inline __attribute__((always_inline)) void
 pool_image(const struct tl_nn_pooling *p, size_t size, const float *grid, float *out,
            uint8_t *marks) {
-    for (size_t y = 0; y < p->height / size; y++) {
-        for (size_t x = 0; x < p->width / size; x++) {
-            const float *corner = grid + (y * p->width + x) * size * p->channels;
-            pool_pixel(p, size, corner, out, marks);
-            out += p->channels;
-            marks += p->channels;
+    const size_t rows = p->height / size;
+    const size_t columns = p->width / size;
+    const size_t channels = p->channels;
+    const size_t line = p->width * channels;
+    const float floor = p->relu ? 0.0F : -INFINITY;
+    const float *bias = p->bias;
+    for (size_t y = 0; y < rows; y++, grid += size * line) {
+        for (size_t x = 0; x < columns; x++) {
+            pool_pixel(size, line, channels, grid + x * size * channels, bias, floor,
+                       out, marks);
+            out += channels;
+            marks += channels;
         }
     }
 }
