@@ -46,7 +46,7 @@ static double lowest(const struct tl_option *o) {
 
 static double highest(const struct tl_option *o) {
     if (has_range(o)) {
-        return o->max;
+        return o->max; /* the table's: at most 2^53 for whole numbers */
     }
     switch (o->type) {
     case TL_OPT_U32:
@@ -114,7 +114,8 @@ int tl_option_refuse(const struct tl_option *o, const char *label, const char *s
 
 int tl_option_set_whole(const struct tl_option *o, void *target, uint64_t v,
                         const char *label, const char *shown) {
-    if ((double)v < lowest(o) || (double)v > highest(o)) {
+    /* Compared as whole numbers: 2^53 + 1 as a double would be 2^53. */
+    if (v < (uint64_t)lowest(o) || v > (uint64_t)highest(o)) {
         return tl_option_refuse(o, label, shown);
     }
     if (o->type == TL_OPT_U32) {
