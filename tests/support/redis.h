@@ -9,6 +9,7 @@
 #include "test.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -44,8 +45,9 @@ static inline void test_redis_pause(void) {
 
 static inline void test_redis_exec(const struct test_redis *r) {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)freopen("/dev/null", "w", stdout);
-    (void)freopen("/dev/null", "r", stdin);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    (void)dup2(null, STDIN_FILENO);
+    (void)dup2(null, STDOUT_FILENO);
     (void)execlp("redis-server", "redis-server", "--port", r->port, "--bind",
                  "127.0.0.1", "--unixsocket", r->socket, "--dir", r->directory,
                  "--save", "", "--appendonly", "yes", "--appendfsync", "no",
