@@ -33,8 +33,7 @@ static void kill_now(struct tl_run *run, size_t slot) {
                                   json_integer((json_int_t)run->version));
     }
     tl_run_event(run, "kill", p, fields);
-    tl_live_news(run, "killed %s at version %" PRIu64 " (SIGKILL)", p->name,
-                 run->version);
+    tl_live_news(run, "killed %s (SIGKILL)", p->name);
 }
 
 static void restart_now(struct tl_run *run, size_t slot) {

@@ -24,7 +24,7 @@ static void note_exit(struct tl_run *run, const struct tl_process *p) {
 static void give_up(struct tl_run *run, const struct tl_process *p, const char *end,
                     const char *which) {
     char line[256];
-    int code = WIFEXITED(p->status) ? WEXITSTATUS(p->status) : TL_EXIT_FAILED;
+    int code = is_worth_restarting(p) ? TL_EXIT_FAILED : WEXITSTATUS(p->status);
     tl_process_last_line(p, line, sizeof(line));
     tl_run_fail(run, code, "%s ended with %s%s: %s", p->name, end, which,
                 line[0] != '\0' ? line : "it logged nothing");

@@ -106,7 +106,7 @@ static bool parse(const char *line, size_t size, struct tl_sample *ret_sample) {
             .final = json_is_true(json_object_get(json, "final")),
             .has_evaluation = json_is_number(accuracy),
             .evaluated_t = json_number_value(json_object_get(json, "evaluated_t")),
-            .version = count_of(json, "evaluated_version"),
+            .version = count_of(json, "version"),
             .accuracy = json_number_value(accuracy),
             .loss = json_number_value(json_object_get(json, "loss")),
             .has_gradients = json_is_integer(json_object_get(gradients, "folded")),
