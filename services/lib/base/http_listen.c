@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,7 +34,8 @@ static int split(const char *address, char host[HOST_MAX], char port[8]) {
         (size_t)(last - first) >= HOST_MAX) {
         return refuse(address, "not a host");
     }
-    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0') {
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' ||
+        strtoul(colon + 1, NULL, 10) > 65535) {
         return refuse(address, "not a port");
     }
     (void)snprintf(host, HOST_MAX, "%.*s", (int)(last - first), first);
