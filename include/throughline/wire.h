@@ -174,16 +174,16 @@ TL_MUST_USE int tl_link_new(struct tl_link **ret_link);
 void tl_link_free(struct tl_link *l);
 
 /* Begin to connect; an open connection is dropped first. Names are resolved here
- * (may block for the resolver's time). */
+ * (may block for the resolver's time). TL_E_REFUSED, TL_E_UNAVAILABLE, TL_E_LIMIT. */
 TL_MUST_USE int tl_link_connect(struct tl_link *l, const struct tl_address *address);
 void tl_link_close(struct tl_link *l);
 bool tl_link_is_open(const struct tl_link *l);
 
-/* Queue a request: `payload` is borrowed until the request has completed or the link is
- * closed. With checksum the trailer is sent too (header.flags is set accordingly).
- *   reply, reply_size  where the reply's payload goes when it fits exactly or is
- *                      shorter; borrowed likewise. A longer reply is TL_E_TOOBIG. A
- *                      TL_KIND_ERROR's text is kept in the link instead. */
+/* Queue a request, also while still connecting: `payload` is borrowed until the request
+ * has completed or the link is closed. With checksum the trailer is sent too
+ * (header.flags is set accordingly). reply, reply_size  where the reply's payload goes
+ * when it fits exactly or is shorter; borrowed likewise. A longer reply is TL_E_TOOBIG.
+ * A TL_KIND_ERROR's text is kept in the link instead. */
 TL_MUST_USE int tl_link_request(struct tl_link *l, const struct tl_header *header,
                                 const void *payload, void *reply, size_t reply_size,
                                 bool checksum);
@@ -197,10 +197,11 @@ int tl_link_fd(const struct tl_link *l);       /* -1 when closed */
 short tl_link_events(const struct tl_link *l); /* for poll(): POLLIN | POLLOUT */
 
 /* Do what is possible without blocking.
- *   0             the exchange is complete: tl_link_reply()
+ *   0             the exchange is complete: tl_link_reply(), which may be an ERROR; one
+ *                 that came before the whole request was sent leaves the link closed
  *   TL_E_BUSY     more I/O is needed: poll again
  *   others        the exchange failed and the link is closed (TL_E_CLOSED, _CHECKSUM,
- *                 _PROTOCOL, _TOOBIG, _REFUSED, _IO) */
+ *                 _PROTOCOL, _TOOBIG, _REFUSED, _UNAVAILABLE, _IO) */
 TL_MUST_USE int tl_link_advance(struct tl_link *l);
 
 /* The reply's header, borrowed until the next request, and the text of an ERROR. */
