@@ -26,23 +26,26 @@
 enum tl_consistency { TL_ASYNC = 0, TL_SYNC = 1, TL_SSP = 2 };
 enum tl_reduce { TL_REDUCE_MEAN = 0, TL_REDUCE_SUM = 1 };
 enum tl_optimizer_kind {
-    TL_SGD = 0, /* with momentum 0: w -= lr g; else PyTorch's momentum */
-    TL_ADAM = 1 /* PyTorch's Adam: decay is added to the gradient (L2) */
+    TL_SGD = 0,  /* with momentum 0: w -= lr g; else PyTorch's momentum */
+    TL_ADAM = 1, /* PyTorch's Adam: decay is added to the gradient (L2) */
+    TL_ADAMW = 2 /* PyTorch's AdamW: decay shrinks the weights themselves */
 };
 enum tl_schedule_kind { TL_CONSTANT = 0, TL_STEP = 1, TL_COSINE = 2 };
 
-/* Element-wise update rule; names and meaning as in torch.optim.SGD and Adam. */
+/* Element-wise update rule; names and meaning as in torch.optim.SGD, Adam
+ * and AdamW. */
 struct tl_optimizer {
     enum tl_optimizer_kind kind;
     double learning_rate; /* base rate, > 0; scaled by the schedule */
-    double momentum;      /* [0, 1) */
-    bool nesterov;
-    double weight_decay; /* >= 0 */
-    double beta1, beta2; /* Adam, [0, 1) */
-    double epsilon;      /* Adam, > 0 */
+    double momentum;      /* SGD, [0, 1) */
+    bool nesterov;        /* SGD with momentum above 0 */
+    double weight_decay;  /* >= 0 */
+    double beta1, beta2;  /* Adam, [0, 1) */
+    double epsilon;       /* Adam, > 0 */
 };
 
-/* The learning rate as a function of the version (updates made before):
+/* The learning rate as a function of the version (updates made before), counted from 0
+ * in the warm-up as well; the factors of warm-up and kind are multiplied:
  *   warm-up  rises linearly from rate/warmup to rate in the first `warmup` updates
  *   step     multiplied by `factor` every `period` updates
  *   cosine   falls from rate to rate*factor along half a cosine in `period`
@@ -50,8 +53,8 @@ struct tl_optimizer {
 struct tl_schedule {
     enum tl_schedule_kind kind;
     uint64_t warmup;
-    uint64_t period;
-    double factor;
+    uint64_t period; /* step, cosine: at least 1 */
+    double factor;   /* step, cosine: [0, 1] */
 };
 
 struct tl_fold_config {
@@ -64,11 +67,11 @@ struct tl_fold_config {
     uint32_t quorum;        /* sync: contributions that commit a step; 0: those of
                                every active worker. Later ones are TL_E_LATE */
     uint32_t start_workers; /* sync, ssp: nothing moves before so many joined once */
-    uint64_t staleness;     /* ssp: how many sequences a worker may be ahead of the
-                               slowest active one */
+    uint64_t staleness;     /* ssp: how many gradients a worker may be ahead of the
+                               slowest active one; who joins starts level with that */
     uint64_t max_staleness; /* async: refuse (TL_E_STALE) above it; 0: no bound */
     double clip_norm;       /* scale g by min(1, clip_norm / record.norm); 0: off */
-    double clip_value;      /* clamp each element; 0: off */
+    double clip_value;      /* then clamp each element; 0: off */
     bool refuse_nonfinite;  /* scan values and refuse NaN and infinity */
     uint64_t until_version; /* stop folding gradients (TL_E_ENDED) there; 0: never */
     uint32_t spare_copies;  /* how many versions of the weights may be held at
@@ -85,22 +88,24 @@ struct tl_fold_worker {
     bool active;          /* in the set from `from_step` on, not left */
     bool contributed;     /* sync: to the step now open */
     uint64_t incarnation; /* newest that joined */
-    uint64_t sequence;    /* last one folded or settled */
+    uint64_t sequence;    /* last one settled: folded, lost, or refused for good */
     uint64_t from_step;   /* sync: contributes from this step on */
-    uint64_t until_step;  /* sync: contributes before this step; UINT64_MAX: open end */
+    uint64_t until_step;  /* sync: contributed before this step; UINT64_MAX: active */
     uint64_t folded;      /* gradients of it that are in the state */
     uint64_t lost;        /* acknowledged to it, and in no state: see JOIN */
+    uint64_t clock;       /* ssp: progress that the bound is about */
 };
 
 /* Tallies, part of the state, so that they follow a recovery exactly. */
 struct tl_fold_counters {
     uint64_t folded;     /* gradients in the state */
     uint64_t lost;       /* acknowledged gradients known to be in no state */
-    uint64_t duplicated; /* refused: sequence folded before */
-    uint64_t stale;      /* refused: over max_staleness */
+    uint64_t duplicated; /* refused: sequence settled before */
+    uint64_t stale;      /* refused: TL_E_STALE */
     uint64_t late;       /* refused: its step was committed without it */
     uint64_t nonfinite;  /* refused */
-    uint64_t missing;    /* sync: contributions given up because the worker left */
+    uint64_t missing;    /* sync: contributions to an open step that were given up
+                            because the worker left */
 };
 
 #define TL_STALENESS_BUCKETS 16u /* 0, 1, 2-3, 4-7, ... 2^14 and more */
@@ -121,26 +126,33 @@ struct tl_fold;
  *   TL_E_NOMEM */
 TL_MUST_USE int tl_fold_new(const struct tl_fold_config *config, const float *weights,
                             struct tl_fold **ret_fold);
+/* No view or cut may be held any more (asserted). NULL is legal. */
 void tl_fold_free(struct tl_fold *f);
 
-/* Fold `r` in. `r->position` must be tl_fold_position() + 1 (checked: TL_E_INVALID).
- * A refused record still takes its position: it is in the log, and what the log
- * says is settled; only counters and the position change.
- *   TL_E_DUPLICATE  sequence already folded: acknowledge and go on
- *   TL_E_FENCED     the worker's incarnation is older than the one that joined
- *   TL_E_NOTJOINED  no JOIN of this worker and incarnation, or sync and not in the
- *                   set of the open step
- *   TL_E_STALE      async: older than max_staleness; sync: computed on a version
- *                   that this state never had (after a recovery): pull, compute again
- *   TL_E_LATE       sync: its step has been committed
- *   TL_E_SHAPE      value_count is not this shard's
- *   TL_E_NONFINITE  refused by refuse_nonfinite (or record.norm is not finite and
- *                   clip_norm is on)
+/* Fold `r` in. `r->position` must be tl_fold_position() + 1; if it is not, TL_E_INVALID
+ * and nothing changes at all. Any other refused record still takes its position: it is
+ * in the log, and what the log says is settled. Only counters, the position, a higher
+ * epoch and, where marked (*), the worker's last sequence change: that batch is
+ * decided, and offering it again is a DUPLICATE. TL_E_DUPLICATE  sequence settled
+ * already: acknowledge and go on TL_E_FENCED     the worker's incarnation is older than
+ * the one that joined, or the record's epoch older than the state's TL_E_NOTJOINED  no
+ * JOIN of this worker and incarnation, or it has left, or sync and not in the set of
+ * the open step yet TL_E_STALE      async (*): older than max_staleness. sync: computed
+ * on a version that this state never had (after a recovery), or on one to which the
+ * worker has contributed: pull, compute again. ssp: ahead of the bound, see
+ * tl_fold_may_read(): pull to wait, compute again TL_E_LATE       sync (*): its step
+ * has been committed TL_E_SHAPE      value_count is not this shard's TL_E_NONFINITE (*)
+ * refused by refuse_nonfinite (or record.norm is not finite and clip_norm is on)
  *   TL_E_ENDED      until_version is reached
- *   TL_E_BUSY       no spare block: too many versions are held. Nothing changed, the
- *                   position neither: offer the record again
- * A JOIN with a sequence above the table's says how many acknowledged gradients this
- * state does not have: they are added to `lost` and the table catches up. */
+ *   TL_E_MISMATCH   a record of another shard
+ *   TL_E_PROTOCOL   kind, worker, sequence (above 2^48) or rate is impossible
+ * There is always memory for the next version: a fold never fails because too many
+ * versions are held; tl_fold_view() does.
+ * JOIN with a sequence above the table's says how many acknowledged gradients this
+ * state does not have: they are added to `lost` and the table catches up. A worker that
+ * is in the open step stays in it when it joins again. LEAVE takes effect at once: an
+ * open step before r->step goes without the worker's part, which is counted as missing;
+ * leaving twice is no error. Either may complete the open step. */
 TL_MUST_USE int tl_fold_apply(struct tl_fold *f, const struct tl_record *r,
                               struct tl_fold_effect *ret_effect);
 
@@ -163,8 +175,9 @@ TL_MUST_USE int tl_fold_worker(const struct tl_fold *f, uint32_t worker,
 uint32_t tl_fold_active_workers(const struct tl_fold *f);
 
 /* May `worker` be given weights to compute its next gradient on? async: always;
- * sync: always (newer_than on the pull makes it wait); ssp: when it is not more than
- * `staleness` ahead of the slowest active worker. */
+ * sync: always (newer_than on the pull makes it wait); ssp: when start_workers have
+ * joined and it is not more than `staleness` ahead of the slowest active worker. One
+ * that is not active is not held back: it waits for nobody. */
 bool tl_fold_may_read(const struct tl_fold *f, uint32_t worker);
 
 /* ---- immutable weights ------------------------------------------------------ */
@@ -199,7 +212,7 @@ uint64_t tl_cut_epoch(const struct tl_cut *c);
 /* A cut as bytes, without copying the arrays: segment 0 is the encoded head (what the
  * arrays are, and every scalar and table), the others are blocks of the arrays in
  * order: weights, optimizer slots, open barrier's sum. Little-endian; the same state
- * gives the same bytes. The layout is documented in docs/snapshot.md.
+ * gives the same bytes. The layout is documented in docs/state.md.
  * tl_cut_segment returns false past the last one; *ret_bytes borrowed until release. */
 uint64_t tl_cut_bytes(const struct tl_cut *c);
 bool tl_cut_segment(const struct tl_cut *c, size_t i, const void **ret_bytes,
@@ -210,8 +223,10 @@ bool tl_cut_segment(const struct tl_cut *c, size_t i, const void **ret_bytes,
  *   TL_E_CORRUPT   the bytes contradict themselves
  *   TL_E_MISMATCH  they are a state of another shard, shape or optimizer
  *   TL_E_NOMEM
- * done: TL_E_CORRUPT when bytes are missing; on success the fold is the caller's and
- * the restore is freed; free it yourself only when giving up before. */
+ * The arrays' values have no redundancy that would show damage: whoever stores the
+ * bytes keeps a checksum of them (snapshot.h). done: TL_E_CORRUPT when bytes are
+ * missing; on success the fold is the caller's and the restore is freed; after any
+ * failure tl_restore_free() is the caller's to call. */
 struct tl_restore;
 TL_MUST_USE int tl_restore_new(const struct tl_fold_config *config,
                                struct tl_restore **ret_restore);

@@ -1,0 +1,157 @@
+/* kernels.c - the loops over elements.
+ *
+ * Each element is computed alone by IEEE operations in the order written, so vector
+ * width changes no bit: the compiler may use whatever the machine has. The order of
+ * operations is PyTorch's. */
+#include "fold_internal.h"
+#include "root.h"
+
+#include <string.h>
+
+/* Outputs are the inputs' own memory or disjoint: no iteration depends on another. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+/* One binary for every x86-64, wider vectors where there are some. Sanitizers
+ * instrument the function that chooses, which runs before they are ready. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#if defined(__x86_64__) && !defined(SANITIZED)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
+WIDE void tl_kernel_sgd(const struct tl_lanes *l, const struct tl_step *s) {
+    const float rate = s->rate, decay = s->decay;
+    const float *w = l->weights, *gradient = l->gradient;
+    float *w_out = l->weights_out;
+    INDEPENDENT
+    for (size_t i = 0; i < l->count; i++) {
+        float g = gradient[i] + decay * w[i];
+        w_out[i] = w[i] - rate * g;
+    }
+}
+
+WIDE void tl_kernel_momentum(const struct tl_lanes *l, const struct tl_step *s) {
+    const float rate = s->rate, decay = s->decay, momentum = s->momentum;
+    const float *w = l->weights, *m = l->slot[0], *gradient = l->gradient;
+    float *w_out = l->weights_out, *m_out = l->slot_out[0];
+    INDEPENDENT
+    for (size_t i = 0; i < l->count; i++) {
+        float g = gradient[i] + decay * w[i];
+        float velocity = momentum * m[i] + g;
+        m_out[i] = velocity;
+        w_out[i] = w[i] - rate * velocity;
+    }
+}
+
+WIDE void tl_kernel_nesterov(const struct tl_lanes *l, const struct tl_step *s) {
+    const float rate = s->rate, decay = s->decay, momentum = s->momentum;
+    const float *w = l->weights, *m = l->slot[0], *gradient = l->gradient;
+    float *w_out = l->weights_out, *m_out = l->slot_out[0];
+    INDEPENDENT
+    for (size_t i = 0; i < l->count; i++) {
+        float g = gradient[i] + decay * w[i];
+        float velocity = momentum * m[i] + g;
+        m_out[i] = velocity;
+        w_out[i] = w[i] - rate * (g + momentum * velocity);
+    }
+}
+
+/* The moments of a run; `second` gets a copy that stays in the first-level cache. */
+static inline void adam_moments(const struct tl_lanes *l, const struct tl_step *s,
+                                size_t at, size_t n, float *second) {
+    const float decay = s->decay, beta1_rest = s->beta1_rest;
+    const float beta2 = s->beta2, beta2_rest = s->beta2_rest;
+    const float *w = l->weights + at, *gradient = l->gradient + at;
+    const float *m = l->slot[0] + at, *v = l->slot[1] + at;
+    float *m_out = l->slot_out[0] + at, *v_out = l->slot_out[1] + at;
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        float g = gradient[i] + decay * w[i];
+        m_out[i] = m[i] + beta1_rest * (g - m[i]);
+        second[i] = beta2 * v[i] + beta2_rest * g * g;
+        v_out[i] = second[i];
+    }
+}
+
+static inline void adam_weights(const struct tl_lanes *l, const struct tl_step *s,
+                                size_t at, size_t n, const float *root) {
+    const float shrink = s->shrink, step_size = s->step_size;
+    const float correction = s->root, epsilon = s->epsilon;
+    const float *w = l->weights + at, *m = l->slot_out[0] + at;
+    float *w_out = l->weights_out + at;
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        float divisor = root[i] / correction + epsilon;
+        w_out[i] = shrink * w[i] - step_size * m[i] / divisor;
+    }
+}
+
+#define ADAM_RUN 256u /* elements; a multiple of four, for tl_roots() */
+
+WIDE void tl_kernel_adam(const struct tl_lanes *l, const struct tl_step *s) {
+    float second[ADAM_RUN] = {0}, root[ADAM_RUN];
+    for (size_t at = 0; at < l->count; at += ADAM_RUN) {
+        size_t left = l->count - at;
+        size_t n = left < ADAM_RUN ? left : ADAM_RUN;
+        adam_moments(l, s, at, n, second);
+        tl_roots(root, second, ADAM_RUN);
+        adam_weights(l, s, at, n, root);
+    }
+}
+
+tl_update_kernel tl_kernel_for(const struct tl_optimizer *optimizer) {
+    if (optimizer->kind != TL_SGD) {
+        return tl_kernel_adam;
+    }
+    if (optimizer->nesterov) {
+        return tl_kernel_nesterov;
+    }
+    return optimizer->momentum > 0.0 ? tl_kernel_momentum : tl_kernel_sgd;
+}
+
+WIDE void tl_kernel_clip(float *out, const float *g, size_t n, float scale,
+                         float limit) {
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        float x = g[i] * scale;
+        x = x > limit ? limit : x;
+        out[i] = x < -limit ? -limit : x;
+    }
+}
+
+WIDE void tl_kernel_add(float *out, const float *a, const float *b, size_t n) {
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        out[i] = a[i] + b[i];
+    }
+}
+
+WIDE void tl_kernel_divide(float *out, const float *g, size_t n, float divisor) {
+    INDEPENDENT
+    for (size_t i = 0; i < n; i++) {
+        out[i] = g[i] / divisor;
+    }
+}
+
+/* NaN and infinity are those with all exponent bits set: adding one to the exponent
+ * overflows into the sign bit. No branch in the loop, so that it vectorises. */
+WIDE bool tl_kernel_finite(const float *g, size_t n) {
+    uint32_t overflow = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &g[i], sizeof(bits));
+        overflow |= (bits & 0x7fffffffu) + 0x00800000u;
+    }
+    return (overflow & 0x80000000u) == 0;
+}

@@ -1,0 +1,177 @@
+/* update.c - from a gradient to new weights, in one pass over memory.
+ *
+ * What happens to a gradient before the optimizer sees it (clipping, the sum with the
+ * barrier, the mean) is done in a tile that stays in the first-level cache; without any
+ * of it the optimizer reads the record's own values. */
+#include "fold_internal.h"
+
+#include <float.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#define TILE_FLOATS 2048u
+
+/* Where an update's gradient comes from. */
+struct source {
+    const float *values; /* a record's; NULL: none */
+    bool clips;
+    float scale, limit;
+    bool adds_sum; /* the open step's earlier contributions */
+    float divisor; /* 1: the sum itself */
+};
+
+static struct source source_of(const struct tl_fold *f, const struct tl_record *r) {
+    struct source s = {.scale = 1.0f, .limit = INFINITY, .divisor = 1.0f};
+    if (!r) {
+        return s;
+    }
+    const struct tl_fold_config *c = &f->config;
+    s.values = r->values;
+    if (c->clip_norm > 0.0 && (double)r->norm > c->clip_norm) {
+        s.scale = (float)(c->clip_norm / (double)r->norm);
+    }
+    if (c->clip_value > 0.0) {
+        s.limit = (float)c->clip_value;
+    }
+    s.clips = s.scale < 1.0f || s.limit <= FLT_MAX;
+    return s;
+}
+
+static bool needs_tile(const struct source *s) {
+    return s->clips || s->adds_sum || s->divisor != 1.0f;
+}
+
+/* `n` elements of the gradient: the record's own memory, or `tile`, filled. */
+static const float *gather(const struct source *s, const float *values,
+                           const float *sum, size_t n, float *tile) {
+    const float *g = values;
+    if (values && s->clips) {
+        tl_kernel_clip(tile, g, n, s->scale, s->limit);
+        g = tile;
+    }
+    if (s->adds_sum && !values) {
+        g = sum;
+    }
+    if (s->adds_sum && values) {
+        tl_kernel_add(tile, sum, g, n);
+        g = tile;
+    }
+    if (s->divisor != 1.0f) {
+        tl_kernel_divide(tile, g, n, s->divisor);
+        g = tile;
+    }
+    return g;
+}
+
+static const float *offset(const float *p, size_t n) {
+    return p ? p + n : NULL;
+}
+
+/* Block i of array `array`: what it holds, and where its successor goes. */
+static const float *begin_block(struct tl_fold *f, enum tl_fold_array array, size_t i,
+                                float **ret_out) {
+    const float *in = tl_blocks_at(&f->pool, f->arrays[array][i]);
+    *ret_out = tl_blocks_successor(&f->pool, &f->arrays[array][i]);
+    return in;
+}
+
+static struct tl_lanes begin_lanes(struct tl_fold *f, size_t i) {
+    struct tl_lanes l = {.count = tl_fold_block_size(f, i)};
+    l.weights = begin_block(f, TL_ARRAY_WEIGHTS, i, &l.weights_out);
+    uint32_t slots = tl_optimizer_slots(&f->config.optimizer);
+    for (uint32_t k = 0; k < slots; k++) {
+        l.slot[k] = begin_block(f, TL_ARRAY_SLOT0 + k, i, &l.slot_out[k]);
+    }
+    return l;
+}
+
+static void advance_lanes(struct tl_lanes *l, size_t n) {
+    l->weights += n;
+    l->weights_out += n;
+    for (uint32_t k = 0; k < TL_SLOTS_MAX && l->slot[k]; k++) {
+        l->slot[k] += n;
+        l->slot_out[k] += n;
+    }
+}
+
+static void update_block(struct tl_fold *f, const struct source *s,
+                         const struct tl_step *step, size_t i) {
+    tl_update_kernel kernel = tl_kernel_for(&f->config.optimizer);
+    const float *values = offset(s->values, i * TL_BLOCK_FLOATS);
+    const float *sum =
+        s->adds_sum ? tl_blocks_at(&f->pool, f->arrays[TL_ARRAY_SUM][i]) : NULL;
+    float tile[TILE_FLOATS];
+    struct tl_lanes l = begin_lanes(f, i);
+    size_t left = l.count;
+    size_t run = needs_tile(s) ? TILE_FLOATS : left;
+    while (left > 0) {
+        l.count = left < run ? left : run;
+        l.gradient = gather(s, values, sum, l.count, tile);
+        kernel(&l, step);
+        left -= l.count;
+        values = offset(values, l.count);
+        sum = offset(sum, l.count);
+        advance_lanes(&l, l.count);
+    }
+}
+
+static void update(struct tl_fold *f, const struct source *s) {
+    struct tl_step step = tl_optimizer_step(f);
+    f->present = NULL; /* a view of it stays what it is: one version of the past */
+    for (size_t i = 0; i < f->block_count; i++) {
+        update_block(f, s, &step, i);
+    }
+    f->version++;
+}
+
+int tl_update_check(const struct tl_fold *f, const struct tl_record *r) {
+    bool norm_is_needed = f->config.clip_norm > 0.0;
+    if (norm_is_needed && !(r->norm >= 0.0f && r->norm <= FLT_MAX)) {
+        return tl_fail(TL_E_NONFINITE,
+                       "worker %" PRIu32 " sequence %" PRIu64
+                       ": the gradient's norm is not a finite number",
+                       r->worker, r->sequence);
+    }
+    if (f->config.refuse_nonfinite && !tl_kernel_finite(r->values, r->value_count)) {
+        return tl_fail(TL_E_NONFINITE,
+                       "worker %" PRIu32 " sequence %" PRIu64
+                       ": NaN or infinity in the gradient",
+                       r->worker, r->sequence);
+    }
+    return 0;
+}
+
+void tl_update_apply(struct tl_fold *f, const struct tl_record *r) {
+    struct source s = source_of(f, r);
+    update(f, &s);
+}
+
+static void accumulate_block(struct tl_fold *f, const struct source *s, size_t i) {
+    float tile[TILE_FLOATS];
+    float *out = NULL;
+    const float *sum = begin_block(f, TL_ARRAY_SUM, i, &out);
+    const float *values = s->values + i * TL_BLOCK_FLOATS;
+    size_t size = tl_fold_block_size(f, i);
+    for (size_t at = 0; at < size; at += TILE_FLOATS) {
+        size_t n = size - at < TILE_FLOATS ? size - at : TILE_FLOATS;
+        const float *g = gather(s, values + at, sum + at, n, tile);
+        memcpy(out + at, g, n * sizeof(*g));
+    }
+}
+
+void tl_update_accumulate(struct tl_fold *f, const struct tl_record *r,
+                          uint32_t earlier) {
+    struct source s = source_of(f, r);
+    s.adds_sum = earlier > 0;
+    for (size_t i = 0; i < f->block_count; i++) {
+        accumulate_block(f, &s, i);
+    }
+}
+
+void tl_update_commit(struct tl_fold *f, const struct tl_record *r, uint32_t earlier) {
+    struct source s = source_of(f, r);
+    s.adds_sum = earlier > 0;
+    s.divisor = tl_barrier_divisor(f);
+    update(f, &s);
+}
