@@ -14,7 +14,6 @@
 #define PAUSE_MIN_MS 20
 #define PAUSE_MAX_MS 500
 #define FLOOR_MAX    (UINT64_MAX / 2 - 1)
-#define REASON_MAX   400u
 
 /* One try of a call: `ctx` holds its arguments and results. */
 typedef int (*call_fn)(struct tl_redis *r, struct tl_member *m, void *ctx);
@@ -171,17 +170,23 @@ static int encode_end(const struct tl_member *m, const char *reason, char **ret_
     if (m->role != 0) {
         tl_entry_field(m->role, m->index, by);
     }
-    if (strlen(reason) > REASON_MAX) {
-        return tl_fail(TL_E_INVALID, "membership: a reason longer than %u bytes",
-                       REASON_MAX);
+    char *text;
+    int rc = tl_end_encode(reason, by, &text);
+    if (rc != 0) {
+        return rc;
     }
-    return tl_end_encode(reason, by, ret_text);
+    if (strlen(text) >= sizeof(m->end)) {
+        free(text);
+        return tl_fail(TL_E_INVALID, "membership: the reason of the end is too long");
+    }
+    *ret_text = text;
+    return 0;
 }
 
 int tl_member_declare_end(struct tl_member *m, const char *reason,
                           int64_t deadline_ms) {
     struct declare_call c = {0};
-    char *text;
+    char *text = NULL;
     int rc = encode_end(m, reason, &text);
     if (rc != 0) {
         return rc;

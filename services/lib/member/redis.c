@@ -247,7 +247,7 @@ int tl_redis_script(struct tl_redis *r, enum tl_script script,
     for (size_t i = 0; i < TL_KEYS_COUNT; i++) {
         args[n++] = keys->names[i];
     }
-    if (argc < 0 || (size_t)(argc + n) > ARGS_MAX) {
+    if (argc < 0 || argc > (int)ARGS_MAX - n) {
         return tl_fail(TL_E_TOOBIG, "Redis at %s: %d arguments for a script", r->where,
                        argc);
     }

@@ -223,6 +223,9 @@ static void the_end_is_seen_by_all_and_the_first_stands(void **state) {
     assert_int_equal(tl_member_declare_end(b, "updates=7", test_deadline()), 0);
     assert_soon(tl_member_has_ended(b, reason, sizeof(reason)));
     assert_string_equal(reason, "accuracy=0.9");
+    char tirade[1024] = "";
+    memset(tirade, 'x', sizeof(tirade) - 1);
+    assert_int_equal(tl_member_declare_end(b, tirade, test_deadline()), TL_E_INVALID);
     struct tl_member *late = test_member(redis.url, "end", 0, 0, NULL);
     assert_soon(tl_member_has_ended(late, reason, sizeof(reason)));
     tl_member_close(late);
