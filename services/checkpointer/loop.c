@@ -1,0 +1,179 @@
+/* loop.c - one poll() over the conversations with all shards, and the wind-down. */
+#include "checkpointer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TURN_MAX_MS       1000
+#define STORE_RETRY_MS    2000
+#define LAST_SNAPSHOTS_MS 10000
+
+/* ---- the store --------------------------------------------------------------------
+ */
+
+/* Where an earlier process left off: the newest snapshot that is complete. */
+static int continue_from(struct shard *s, struct tl_store *store) {
+    struct tl_manifest *list = NULL;
+    size_t count = 0;
+    int r = tl_snapshot_list(store, s->number, &list, &count);
+    if (r < 0) {
+        return r;
+    }
+    r = TL_E_NOTFOUND;
+    for (size_t i = 0; i < count && (r == TL_E_NOTFOUND || r == TL_E_CORRUPT); i++) {
+        r = tl_snapshot_check(store, &list[i]);
+        if (r == 0) {
+            pace_taken(&s->pace, tl_now_ms(), list[i].version, list[i].epoch);
+            tl_metric_set(s->owner->gauges.version[s->number], (double)list[i].version);
+        }
+    }
+    tl_manifests_free(list, count);
+    return r == TL_E_NOTFOUND || r == TL_E_CORRUPT ? 0 : r;
+}
+
+static int open_store(struct checkpointer *c) {
+    struct tl_store *store = NULL;
+    int r = tl_store_open(c->job.store, &store);
+    if (r < 0) {
+        return r;
+    }
+    r = store->ops->sweep(store);
+    for (uint32_t i = 0; i < c->job.shards && r == 0; i++) {
+        r = continue_from(&c->shards[i], store);
+    }
+    if (r < 0) {
+        tl_store_close(store);
+        return r;
+    }
+    c->store = store;
+    return 0;
+}
+
+/* A store that cannot be reached now may be later: a volume is mounted, a disk gets
+ * room. TL_E_CONFIG and TL_E_UNSUPPORTED will not change. */
+static int look_for_store(struct checkpointer *c, int64_t now_ms) {
+    if (c->store != NULL || now_ms < c->store_retry_ms) {
+        return 0;
+    }
+    const int r = open_store(c);
+    if (r == TL_E_CONFIG || r == TL_E_UNSUPPORTED) {
+        return r;
+    }
+    if (r < 0 && !c->store_complained) {
+        tl_log_line(TL_ERROR, "store not reached", "error", tl_error_name(r), "why",
+                    tl_error_text(), NULL);
+    } else if (r == 0) {
+        tl_log_line(TL_INFO, "store opened", "store", c->job.store, NULL);
+        presence_announce(c, TL_MEMBER_SERVING);
+    }
+    tl_health_ready(r < 0 ? "the store is not reached" : NULL);
+    c->store_complained = r < 0;
+    c->store_retry_ms = now_ms + STORE_RETRY_MS;
+    return 0;
+}
+
+/* ---- the end ----------------------------------------------------------------------
+ */
+
+static void look_for_end(struct checkpointer *c, int64_t now_ms) {
+    if (c->presence.member != NULL &&
+        tl_member_has_ended(c->presence.member, NULL, 0)) {
+        c->job_has_ended = true;
+    }
+    if (c->is_ending || !(c->job_has_ended || tl_stop_requested())) {
+        return;
+    }
+    c->is_ending = true;
+    c->end_deadline_ms = now_ms + LAST_SNAPSHOTS_MS;
+    tl_log_line(TL_INFO, "taking last snapshots", "because",
+                c->job_has_ended ? "the job has ended" : "stopped", NULL);
+    presence_announce(c, TL_MEMBER_LEAVING);
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        shard_want_last(&c->shards[i]);
+    }
+}
+
+static bool is_over(const struct checkpointer *c, int64_t now_ms) {
+    if (!c->is_ending) {
+        return false;
+    }
+    bool is_complete = true;
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        is_complete = is_complete && !c->shards[i].wants_last;
+    }
+    return is_complete || now_ms >= c->end_deadline_ms;
+}
+
+/* ---- turns ------------------------------------------------------------------------
+ */
+
+static int timeout_of(const struct checkpointer *c, int64_t now_ms) {
+    int64_t next_ms = now_ms + TURN_MAX_MS;
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        const int64_t shard_ms = shard_next_ms(&c->shards[i]);
+        next_ms = shard_ms < next_ms ? shard_ms : next_ms;
+    }
+    return next_ms > now_ms ? (int)(next_ms - now_ms) : 0;
+}
+
+/* The descriptors that wake us: one per shard, a change of the roster, a signal. */
+static int wait_for_news(struct checkpointer *c) {
+    const uint32_t n = c->job.shards;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct shard *s = &c->shards[i];
+        const bool is_busy = shard_is_busy(s);
+        c->polled[i] = (struct pollfd){.fd = is_busy ? tl_link_fd(s->link) : -1,
+                                       .events = is_busy ? tl_link_events(s->link) : 0};
+    }
+    c->polled[n] = (struct pollfd){.fd = c->presence.wake_fd, .events = POLLIN};
+    c->polled[n + 1u] =
+        (struct pollfd){.fd = c->is_ending ? -1 : tl_stop_fd(), .events = POLLIN};
+    if (poll(c->polled, n + 2u, timeout_of(c, tl_now_ms())) < 0 && errno != EINTR) {
+        return tl_fail(TL_E_IO, "poll: %s", strerror(errno));
+    }
+    return 0;
+}
+
+static void take_news(struct checkpointer *c) {
+    const uint32_t n = c->job.shards;
+    if (c->polled[n].revents != 0) {
+        presence_look(c);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (c->polled[i].revents != 0) {
+            shard_advance(&c->shards[i]);
+        }
+    }
+}
+
+static void show_ages(const struct checkpointer *c, int64_t now_ms) {
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        tl_metric_set(c->gauges.age[i],
+                      (double)(now_ms - c->shards[i].pace.taken_ms) / 1000.0);
+    }
+}
+
+int checkpointer_run(struct checkpointer *c) {
+    for (;;) {
+        const int64_t now_ms = tl_now_ms();
+        tl_health_beat();
+        int r = look_for_store(c, now_ms);
+        if (r < 0) {
+            return r;
+        }
+        look_for_end(c, now_ms);
+        for (uint32_t i = 0; i < c->job.shards; i++) {
+            shard_turn(&c->shards[i], now_ms);
+        }
+        if (is_over(c, now_ms)) {
+            return 0;
+        }
+        show_ages(c, now_ms);
+        r = wait_for_news(c);
+        if (r < 0) {
+            return r;
+        }
+        take_news(c);
+    }
+}

@@ -1,0 +1,292 @@
+/* shard.c - the conversation with one shard's server, a step at a time. */
+#include "checkpointer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define BACKOFF_MIN_MS     100
+#define SERVER_BACKOFF_MAX 1000
+#define STORE_BACKOFF_MAX  30000
+#define BUSY_RETRY_MS      50
+/* With the job ending, a server that did not answer so often is not coming back. */
+#define LAST_FAILURES_MAX  5u
+
+/* 100 ms, doubled with each failure after the first. */
+static int64_t backoff_ms(uint32_t failures, int64_t max_ms) {
+    const uint32_t doublings = failures < 12u ? failures : 12u;
+    const int64_t ms = (int64_t)BACKOFF_MIN_MS << (doublings - (doublings > 0));
+    return ms < max_ms ? ms : max_ms;
+}
+
+bool shard_is_busy(const struct shard *s) {
+    return s->step != SHARD_AWAY && s->step != SHARD_IDLE;
+}
+
+int64_t shard_next_ms(const struct shard *s) {
+    return shard_is_busy(s) ? s->deadline_ms : s->act_ms;
+}
+
+void shard_want_last(struct shard *s) {
+    s->wants_last = true;
+    s->had_last = false;
+    s->failures = 0;
+    s->store_failures = 0;
+    s->store_retry_ms = 0;
+    s->act_ms = 0;
+}
+
+static void last_is_over(struct shard *s) {
+    if (s->wants_last) {
+        s->wants_last = false;
+        s->had_last = true;
+    }
+}
+
+/* ---- failures ---------------------------------------------------------------------
+ */
+
+/* Said once until the server answers again. */
+static void server_failed(struct shard *s, int error, const char *why) {
+    const int64_t now_ms = tl_now_ms();
+    if (s->failures++ == 0) {
+        tl_log_line(TL_WARNING, "server not reached", "shard", tl_text_u64(s->number),
+                    "error", tl_error_name(error), "why", why, NULL);
+    }
+    if (s->step == SHARD_FETCHING) {
+        tl_metric_add(s->owner->gauges.failures, 1);
+    }
+    capture_abandon(s);
+    tl_link_close(s->link);
+    s->step = SHARD_AWAY;
+    s->act_ms = now_ms + backoff_ms(s->failures, SERVER_BACKOFF_MAX);
+    if (s->failures >= LAST_FAILURES_MAX) {
+        last_is_over(s);
+    }
+}
+
+/* Said once until a snapshot succeeds. */
+static void store_failed(struct shard *s) {
+    tl_metric_add(s->owner->gauges.failures, 1);
+    if (s->store_failures++ == 0) {
+        tl_log_line(TL_ERROR, "snapshot failed", "shard", tl_text_u64(s->number),
+                    "version", tl_text_u64(s->capture.meta.version), "error",
+                    tl_error_name(s->capture.failure), "why", s->capture.why, NULL);
+    }
+    s->store_retry_ms = tl_now_ms() + backoff_ms(s->store_failures, STORE_BACKOFF_MAX);
+    if (s->store_failures >= LAST_FAILURES_MAX) {
+        last_is_over(s);
+    }
+}
+
+static void become_idle(struct shard *s, int64_t act_ms) {
+    s->step = SHARD_IDLE;
+    s->act_ms = act_ms;
+}
+
+/* ---- requests ---------------------------------------------------------------------
+ */
+
+static void ask(struct shard *s, enum shard_step step, struct tl_header header,
+                const void *payload, void *reply, size_t reply_size) {
+    header.shard = s->number;
+    header.epoch = s->epoch;
+    s->step = step;
+    s->bytes_received = tl_link_bytes_received(s->link);
+    s->deadline_ms = tl_now_ms() + s->owner->job.request_ms;
+    const int r =
+        tl_link_request(s->link, &header, payload, reply, reply_size, s->checksum);
+    if (r < 0) {
+        server_failed(s, r, tl_error_text());
+    }
+}
+
+static void say_hello(struct shard *s) {
+    const struct checkpointer *c = s->owner;
+    struct tl_hello hello = {
+        .role = TL_ROLE_CHECKPOINTER,
+        .job_digest = tl_job_digest(&c->job),
+        .writer = s->writer,
+    };
+    (void)snprintf(hello.job, sizeof(hello.job), "%s", c->job.name);
+    (void)snprintf(hello.run, sizeof(hello.run), "%s", c->service.run);
+    tl_hello_encode(&hello, s->request);
+    ask(s, SHARD_GREETING,
+        (struct tl_header){.kind = TL_KIND_HELLO, .length = sizeof(s->request)},
+        s->request, s->reply, sizeof(s->reply));
+}
+
+static void connect_server(struct shard *s) {
+    struct tl_address address;
+    int r = presence_find(s->owner, s->number, &address);
+    if (r == 0) {
+        s->checksum = !address.is_unix || s->owner->job.unix_checksum;
+        r = tl_link_connect(s->link, &address);
+    }
+    if (r < 0) {
+        server_failed(s, r, tl_error_text());
+        return;
+    }
+    say_hello(s);
+}
+
+static void ask_version(struct shard *s) {
+    ask(s, SHARD_ASKING, (struct tl_header){.kind = TL_KIND_PING}, NULL, NULL, 0);
+}
+
+static void fetch_state(struct shard *s, int64_t now_ms) {
+    capture_begin(s, now_ms);
+    ask(s, SHARD_FETCHING,
+        (struct tl_header){.kind = TL_KIND_SNAPSHOT,
+                           .read_version = s->pace.taken_version},
+        NULL, NULL, 0);
+    if (s->step == SHARD_FETCHING) {
+        tl_link_set_sink(s->link, capture_take, s);
+    }
+}
+
+/* ---- replies ----------------------------------------------------------------------
+ */
+
+static void see(struct shard *s, const struct tl_header *reply) {
+    s->epoch = reply->epoch;
+    pace_seen(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
+    if ((reply->flags & TL_FLAG_ENDED) != 0) {
+        s->owner->job_has_ended = true;
+    }
+}
+
+static void take_welcome(struct shard *s, const struct tl_header *reply) {
+    struct tl_welcome w;
+    const int r = tl_welcome_decode(s->reply, (size_t)reply->length, &w);
+    if (r < 0) {
+        server_failed(s, r, tl_error_text());
+        return;
+    }
+    if (w.shards != s->owner->job.shards) {
+        server_failed(s, TL_E_MISMATCH, "it counts other shards than the job file");
+        return;
+    }
+    if (s->failures > 0 || s->writer != w.writer) {
+        tl_log_line(TL_INFO, "server reached", "shard", tl_text_u64(s->number), "epoch",
+                    tl_text_u64(reply->epoch), "version",
+                    tl_text_u64(reply->read_version), NULL);
+    }
+    s->failures = 0;
+    s->welcome = w;
+    s->writer = w.writer;
+    see(s, reply);
+    become_idle(s, 0);
+}
+
+static void take_state(struct shard *s, const struct tl_header *reply) {
+    const int64_t now_ms = tl_now_ms();
+    if (reply->status == TL_E_NOTMODIFIED) {
+        last_is_over(s);
+        become_idle(s, pace_next_ms(&s->pace, now_ms));
+        return;
+    }
+    if (reply->status < 0) {
+        become_idle(s, now_ms + BUSY_RETRY_MS);
+        return;
+    }
+    if (capture_finish(s) < 0) {
+        store_failed(s);
+    } else {
+        s->store_failures = 0;
+        pace_taken(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
+        presence_announce(s->owner, TL_MEMBER_SERVING);
+        /* With the job ending, gradients may still be on their way to this shard: ask
+         * until there is nothing newer. A process that is stopped takes one. */
+        if (!s->owner->job_has_ended) {
+            last_is_over(s);
+        }
+    }
+    become_idle(s, s->wants_last ? 0 : pace_next_ms(&s->pace, tl_now_ms()));
+}
+
+/* An error's frame: in another epoch now, or no server of ours. */
+static void take_error(struct shard *s, const struct tl_header *reply) {
+    if (reply->status == TL_E_EPOCH && s->step != SHARD_GREETING) {
+        say_hello(s);
+        return;
+    }
+    server_failed(s, reply->status, tl_link_error_text(s->link));
+}
+
+static void take_reply(struct shard *s) {
+    const struct tl_header *reply = tl_link_reply(s->link);
+    if (reply->kind == TL_KIND_ERROR) {
+        take_error(s, reply);
+    } else if (s->step == SHARD_GREETING) {
+        take_welcome(s, reply);
+    } else if (s->step == SHARD_FETCHING) {
+        /* The request ends here: finishing may ask for more. */
+        const struct tl_header state = *reply;
+        see(s, &state);
+        take_state(s, &state);
+    } else {
+        see(s, reply);
+        become_idle(s, pace_next_ms(&s->pace, tl_now_ms()));
+    }
+}
+
+void shard_advance(struct shard *s) {
+    const int r = tl_link_advance(s->link);
+    if (r == TL_E_BUSY) {
+        return;
+    }
+    if (r == 0) {
+        take_reply(s);
+    } else if (s->capture.failure < 0 && s->step == SHARD_FETCHING) {
+        /* The store refused the bytes, and with that the exchange was over. */
+        store_failed(s);
+        capture_abandon(s);
+        s->step = SHARD_AWAY;
+        s->act_ms = 0;
+    } else {
+        server_failed(s, r, tl_error_text());
+    }
+}
+
+/* ---- turns ------------------------------------------------------------------------
+ */
+
+/* The deadline is for silence: a large state on a slow line is not late while it comes.
+ */
+static void check_deadline(struct shard *s, int64_t now_ms) {
+    const uint64_t received = tl_link_bytes_received(s->link);
+    if (received != s->bytes_received) {
+        s->bytes_received = received;
+        s->deadline_ms = now_ms + s->owner->job.request_ms;
+    } else if (now_ms >= s->deadline_ms) {
+        server_failed(s, TL_E_TIMEOUT, "the server is silent");
+    }
+}
+
+/* A server that is about to leave waits for one more snapshot of what it has. */
+static void look_for_leaving(struct shard *s) {
+    if (!presence_is_leaving(s->owner, s->number)) {
+        s->had_last = s->had_last && s->owner->is_ending;
+    } else if (!s->wants_last && !s->had_last) {
+        shard_want_last(s);
+    }
+}
+
+void shard_turn(struct shard *s, int64_t now_ms) {
+    look_for_leaving(s);
+    if (shard_is_busy(s)) {
+        check_deadline(s, now_ms);
+        return;
+    }
+    const bool may_store = s->owner->store != NULL && now_ms >= s->store_retry_ms;
+    const bool is_due = s->wants_last || pace_is_due(&s->pace, now_ms);
+    if (s->step == SHARD_IDLE && is_due && may_store) {
+        fetch_state(s, now_ms);
+    } else if (now_ms < s->act_ms) {
+        return;
+    } else if (s->step == SHARD_AWAY) {
+        connect_server(s);
+    } else {
+        ask_version(s);
+    }
+}
