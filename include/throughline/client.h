@@ -11,8 +11,7 @@
  *   for (uint64_t n = joined.next_sequence; ; n++) {
  *       gradient_of(batch_number(n), tl_client_weights(client), g);
  *       int rc = tl_client_push_pull(client, n, g, NULL);
- *       if (rc == TL_E_ENDED) break;
- *       ...
+ *       if (rc != 0) break; (TL_E_ENDED when the job is done)
  *   }
  *   tl_client_leave(client);
  *   tl_client_free(client);
@@ -41,11 +40,12 @@ struct tl_client_config {
     const char *redis;    /* redis://... or unix:///...; finds servers that move */
     const char *job;      /* with redis: required */
     const char *run;      /* with redis: required */
-    uint64_t job_digest;  /* 0: do not compare */
+    uint64_t job_digest;  /* 0: do not compare; job and run are not compared if NULL */
     uint32_t worker;      /* this worker's number, unique in the job */
     int observer;         /* 1: only pulls (a monitor); may not join or push */
     uint32_t patience_ms; /* how long a call waits for dead servers (default 120,000) */
-    uint32_t request_ms;  /* bound of one request (default 10,000) */
+    uint32_t request_ms;  /* longest silence of a server that was asked something
+                             (default 10,000; servers answer within 5,000) */
     int no_unix_checksum; /* 1: leave payload checksums out on Unix sockets */
     const char *ledger;   /* a file that outlives this process and keeps the last
                              acknowledged sequence; NULL: none */
@@ -61,7 +61,7 @@ struct tl_client_join {
 /* Outcome of a push or push-pull, per call. */
 struct tl_client_result {
     uint64_t version;    /* lowest version among the shards' replies */
-    uint32_t duplicated; /* shards that had folded it before */
+    uint32_t duplicated; /* shards that had folded it before: counts as acknowledged */
     uint32_t refused;    /* shards that refused it (stale, late, non-finite) */
     uint32_t resent;     /* shards to which it was sent more than once */
     int refusal;         /* one of the refusals' codes, 0 if none */
@@ -70,21 +70,28 @@ struct tl_client_result {
 
 /* Totals since open. */
 struct tl_client_stats {
-    uint64_t pushes, acknowledged, resent, refused, reconnects;
+    uint64_t pushes;       /* calls of push and push-pull */
+    uint64_t acknowledged; /* of them by every shard */
+    uint64_t refused;      /* of them by one shard or more */
+    uint64_t resent;       /* slices sent more than once */
+    uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
     double waited_seconds; /* in calls, for the network and the servers */
 };
 
-/* Nothing is contacted yet. TL_E_CONFIG names the field. */
+/* Nothing is contacted yet. TL_E_CONFIG names the field, or what is wrong with the
+ * ledger. */
 TL_MUST_USE int tl_client_open(const struct tl_client_config *config,
                                struct tl_client **ret_client);
 void tl_client_free(struct tl_client *client); /* NULL is legal; does not leave */
 
 /* Connect to every shard, take the next incarnation, and enter the worker set; pulls
- * the present weights. An observer only connects and pulls.
- *   TL_E_TIMEOUT   not every shard could be reached within patience_ms (the text names
- * it) TL_E_FENCED    a newer process runs under this worker number TL_E_MISMATCH  the
- * servers run another job TL_E_ENDED     the job is over */
+ * the present weights. An observer only connects and pulls, also after the job's end.
+ * May be repeated after a failure.
+ *   TL_E_TIMEOUT   not every shard could be reached within patience_ms: names it
+ *   TL_E_FENCED    a newer process runs under this worker number
+ *   TL_E_MISMATCH  the servers run another job, or do not belong together
+ *   TL_E_ENDED     the job is over */
 TL_MUST_USE int tl_client_join(struct tl_client *client,
                                struct tl_client_join *ret_join);
 
@@ -98,29 +105,39 @@ uint64_t tl_client_shard_version(const struct tl_client *client, uint32_t shard)
 /* Push the gradient (`parameters` float32, borrowed until return) of batch `sequence`,
  * computed on the weights of the last pull, and return when every shard has
  * acknowledged or refused it. Sequences rise. ret_result may be NULL. A refusal is no
- * error: see result->refused. TL_E_INVALID, _TIMEOUT, _FENCED, _ENDED, _MISMATCH
- *   TL_E_INTERRUPTED  tl_client_interrupt(); the push may or may not have been folded,
- *                     and may be repeated with the same sequence */
+ * error: see result->refused.
+ *   TL_E_INVALID      not joined, or a sequence below the last one
+ *   TL_E_TIMEOUT      a shard gave no answer within patience_ms (the others did); may
+ * be repeated with the same sequence TL_E_INTERRUPTED  tl_client_interrupt(); the push
+ * may or may not have been folded, and may be repeated with the same sequence
+ *   TL_E_FENCED       a newer process runs under this worker number
+ *   TL_E_ENDED        the job is over (this gradient may still have been folded)
+ *   TL_E_MISMATCH, TL_E_PROTOCOL  a server is not what it was
+ *   TL_E_IO           the ledger cannot be written */
 TL_MUST_USE int tl_client_push(struct tl_client *client, uint64_t sequence,
                                const float *gradient,
                                struct tl_client_result *ret_result);
 
 /* Pull. `only_newer`: wait (to the deadline) until each shard has a newer version than
  * the one held; else whatever is there now (a shard that has nothing newer sends none).
- */
+ * Errors as for push. TL_E_ENDED: what there was to pull has been pulled, and is final
+ * once all servers have ended. */
 TL_MUST_USE int tl_client_pull(struct tl_client *client, bool only_newer);
 
 /* Push, and pull the weights that result: one round trip. sync: returns when the step
- * is committed. */
+ * is committed. Errors as for push; no weights change unless those of every shard have
+ * come or are current. */
 TL_MUST_USE int tl_client_push_pull(struct tl_client *client, uint64_t sequence,
                                     const float *gradient,
                                     struct tl_client_result *ret_result);
 
-/* Leave the worker set: later sync steps do not wait for this worker. */
+/* Leave the worker set: later sync steps do not wait for this worker. Works after an
+ * interrupt too. Waits for two seconds at most: a server that is away finds out by the
+ * worker's lease. */
 TL_MUST_USE int tl_client_leave(struct tl_client *client);
 
-/* Async-signal-safe: the call in progress, and any later one, returns TL_E_INTERRUPTED.
- */
+/* Async-signal-safe, and from any thread: the call in progress, and any later one but
+ * leave, returns TL_E_INTERRUPTED. */
 void tl_client_interrupt(struct tl_client *client);
 
 void tl_client_stats(const struct tl_client *client, struct tl_client_stats *ret_stats);

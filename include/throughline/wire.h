@@ -179,11 +179,13 @@ TL_MUST_USE int tl_link_connect(struct tl_link *l, const struct tl_address *addr
 void tl_link_close(struct tl_link *l);
 bool tl_link_is_open(const struct tl_link *l);
 
-/* Queue a request, also while still connecting: `payload` is borrowed until the request
- * has completed or the link is closed. With checksum the trailer is sent too
- * (header.flags is set accordingly). reply, reply_size  where the reply's payload goes
- * when it fits exactly or is shorter; borrowed likewise. A longer reply is TL_E_TOOBIG.
- * A TL_KIND_ERROR's text is kept in the link instead. */
+/* Queue a request, also while still connecting. With checksum the trailer is sent too
+ * (header.flags is set accordingly).
+ *   payload            borrowed until the request has completed or the link is closed
+ *   reply, reply_size  where the reply's payload goes when it fits exactly or is
+ *                      shorter; borrowed likewise. A longer reply is TL_E_TOOBIG. A
+ *                      TL_KIND_ERROR's text is kept in the link instead, without
+ *                      its unprintable characters */
 TL_MUST_USE int tl_link_request(struct tl_link *l, const struct tl_header *header,
                                 const void *payload, void *reply, size_t reply_size,
                                 bool checksum);

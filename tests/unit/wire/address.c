@@ -1,12 +1,10 @@
 /* address.c - addresses as people write them, and how a wrong one is answered. */
 #include "throughline/wire.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
+#include "test.h"
+
 #include <stdio.h>
 #include <string.h>
-/* cmocka needs the headers above first. */
-#include <cmocka.h>
 
 static void check_tcp(const char *text, const char *host, const char *port) {
     struct tl_address a;

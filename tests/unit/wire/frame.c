@@ -3,12 +3,9 @@
 #include "throughline/wire.h"
 
 #include "bytes.h"
+#include "test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
-/* cmocka needs the headers above first. */
-#include <cmocka.h>
 
 static struct tl_header sample(void) {
     return (struct tl_header){

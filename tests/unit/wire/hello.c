@@ -1,11 +1,9 @@
 /* hello.c - the payloads that open a connection, checked field by field. */
 #include "throughline/wire.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
+#include "test.h"
+
 #include <string.h>
-/* cmocka needs the headers above first. */
-#include <cmocka.h>
 
 static const struct tl_hello hello = {
     .role = TL_ROLE_WORKER,

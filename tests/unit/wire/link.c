@@ -4,12 +4,9 @@
 #include "throughline/wire.h"
 
 #include "fake_server.h"
+#include "test.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <sys/eventfd.h>
-/* cmocka needs the headers above first. */
-#include <cmocka.h>
 
 enum { FLOATS = 300001 }; /* several pieces, the last one odd */
 

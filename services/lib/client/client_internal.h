@@ -1,0 +1,121 @@
+/* client_internal.h - what the files of the client share.
+ *
+ *   client.c     the object: opened, asked about, closed
+ *   join.c       from nothing to a member of the worker set with weights in hand
+ *   push.c       the calls of a training loop: push, pull, both, leave
+ *   exchange.c   one request to every shard at once, to one deadline
+ *   weights.c    two vectors: one that the caller reads, one that the next pull fills
+ *   discovery.c  where each shard's server is now
+ *   ledger.c     the last acknowledged sequence, in a file that outlives the process
+ *   norm.c       the gradient's L2 norm
+ */
+#ifndef TL_CLIENT_INTERNAL_H
+#define TL_CLIENT_INTERNAL_H
+
+#include "throughline/client.h"
+#include "throughline/log.h"
+#include "throughline/member.h"
+
+/* ---- ledger.c
+ * ------------------------------------------------------------------------ */
+
+struct client_ledger {
+    int fd; /* -1: none */
+    char path[1024];
+    uint64_t owner; /* digest of job, run and worker */
+    uint64_t incarnation;
+    uint64_t acknowledged;
+};
+
+/* Open or make the file and read it. `path` NULL: a ledger that forgets.
+ *   TL_E_CONFIG  not a ledger of this worker, damaged, or it cannot be used */
+TL_MUST_USE int client_ledger_open(struct client_ledger *l,
+                                   const struct tl_client_config *config);
+void client_ledger_close(struct client_ledger *l);
+TL_MUST_USE int client_ledger_write(struct client_ledger *l, uint64_t incarnation,
+                                    uint64_t acknowledged);
+
+/* ---- discovery.c
+ * ------------------------------------------------------------------------ */
+
+struct client_discovery {
+    struct tl_address *fixed; /* from config.servers, in the shards' order */
+    uint32_t fixed_count;
+    struct tl_member *member; /* from config.redis, or NULL */
+};
+
+TL_MUST_USE int client_discovery_open(struct client_discovery *d,
+                                      const struct tl_client_config *config);
+void client_discovery_close(struct client_discovery *d);
+/* For tl_direct_config.find; ctx is a struct client_discovery. */
+TL_MUST_USE int client_discovery_find(void *ctx, uint32_t shard,
+                                      struct tl_address *ret_address);
+
+/* ---- weights.c
+ * ---------------------------------------------------------------------------- */
+
+struct client_weights {
+    float *front; /* what the caller reads; NULL before the first pull */
+    float *back;  /* what the next pull fills */
+    float *memory[2];
+};
+
+TL_MUST_USE int client_weights_reserve(struct client_weights *w, uint64_t parameters);
+void client_weights_done(struct client_weights *w);
+
+/* ---- the object
+ * ---------------------------------------------------------------------------- */
+
+struct client_shard {
+    struct tl_direct *direct;
+    uint64_t first, count;      /* its slice */
+    struct tl_direct_held held; /* version of its slice in weights.front */
+    uint64_t next_step; /* sync: first step that this worker has not contributed to */
+    int status;         /* of the exchange under way */
+};
+
+struct tl_client {
+    struct tl_client_config config; /* its strings are not used after open */
+    char job[TL_NAME_MAX], run[TL_NAME_MAX];
+    struct client_discovery discovery;
+    struct client_ledger ledger;
+    struct client_weights weights;
+    struct client_shard *shards;
+    uint32_t shard_count;
+    uint64_t parameters;
+    uint64_t incarnation;
+    uint64_t last_sequence; /* highest that was pushed or is settled */
+    bool joined;
+    int wake_fd; /* eventfd: readable once interrupted, for good */
+    struct tl_client_stats stats;
+};
+
+/* ---- exchange.c
+ * ------------------------------------------------------------------------------ */
+
+/* Complete the request that was begun at every shard. ret_ended: a shard says that the
+ * job has ended; those requests that can still be served have been.
+ *   TL_E_TIMEOUT      names a shard that could not be reached, and why
+ *   TL_E_INTERRUPTED  `wake_fd` (-1: none) became readable
+ *   others            see tl_direct_advance(); all shards' requests are given up */
+TL_MUST_USE int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
+                                bool *ret_ended);
+/* As the public calls wait: until patience is over, or tl_client_interrupt(). */
+TL_MUST_USE int client_exchange_patiently(struct tl_client *c, int64_t deadline_ms,
+                                          bool *ret_ended);
+int64_t client_deadline(const struct tl_client *c);
+
+/* ---- push.c, weights.c, norm.c
+ * ------------------------------------------------------------------ */
+
+/* Begin to pull every shard's slice into weights.back; those whose version is held and
+ * current send nothing. */
+TL_MUST_USE int client_pull_begin(struct tl_client *c, bool only_newer);
+/* Turn what the last exchange pulled into the vector that the caller reads. Nothing
+ * changes unless every slice is there. */
+void client_weights_take(struct tl_client *c);
+
+/* L2 norm; the same bits on every machine. */
+float client_norm(const float *values, uint64_t count);
+
+#endif

@@ -1,0 +1,149 @@
+/* exchange.c - one request to every shard at once, to one deadline.
+ *
+ * Each shard goes its own way through connecting, joining and asking; the slowest one
+ * decides when the call returns. A shard whose server is dead keeps nobody else waiting
+ * for their acknowledgement, only for the return. */
+#include "throughline/service.h"
+
+#include "client_internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+int64_t client_deadline(const struct tl_client *c) {
+    return tl_now_ms() + c->config.patience_ms;
+}
+
+static void give_up(struct tl_client *c) {
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        tl_direct_cancel(c->shards[s].direct);
+    }
+}
+
+/* The end may be known to one shard first: the others' answers are not waited for
+ * longer than a server keeps a pull. */
+static void stop_waiting(struct tl_client *c) {
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        tl_direct_stop_waiting(c->shards[s].direct);
+    }
+}
+
+/* Advance one shard. The end of the job is an outcome, not a failure. */
+static int advance_shard(struct tl_client *c, struct client_shard *shard,
+                         int64_t now_ms, bool *ret_ended) {
+    shard->status = tl_direct_advance(shard->direct, now_ms);
+    if (shard->status == TL_E_BUSY) {
+        return 0;
+    }
+    bool is_over = shard->status == TL_E_ENDED;
+    if (is_over || (shard->status == 0 && tl_direct_result(shard->direct)->ended)) {
+        *ret_ended = true;
+        stop_waiting(c);
+    }
+    return is_over ? 0 : shard->status;
+}
+
+/* Advance the shards whose descriptor or time has come; *ret_busy are left. */
+static int advance_ready(struct tl_client *c, const struct pollfd *polled,
+                         size_t *ret_busy, bool *ret_ended) {
+    int64_t now_ms = tl_now_ms();
+    size_t busy = 0;
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        struct client_shard *shard = &c->shards[s];
+        bool is_ready =
+            polled[s].revents != 0 || tl_direct_wake_ms(shard->direct) <= now_ms;
+        if (shard->status == TL_E_BUSY && is_ready) {
+            int rc = advance_shard(c, shard, now_ms, ret_ended);
+            if (rc != 0) {
+                return rc;
+            }
+        }
+        busy += shard->status == TL_E_BUSY ? 1 : 0;
+    }
+    *ret_busy = busy;
+    return 0;
+}
+
+/* Wait for a descriptor, the next shard's time, or the deadline. */
+static int wait_ready(const struct tl_client *c, struct pollfd *polled,
+                      int64_t deadline_ms, int wake_fd) {
+    int64_t until_ms = deadline_ms;
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        const struct client_shard *shard = &c->shards[s];
+        polled[s] = (struct pollfd){.fd = -1};
+        if (shard->status == TL_E_BUSY) {
+            int64_t wake_ms = tl_direct_wake_ms(shard->direct);
+            polled[s].fd = tl_direct_fd(shard->direct);
+            polled[s].events = tl_direct_events(shard->direct);
+            until_ms = wake_ms < until_ms ? wake_ms : until_ms;
+        }
+    }
+    polled[c->shard_count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+    int64_t timeout_ms = until_ms - tl_now_ms();
+    timeout_ms = timeout_ms < 0 ? 0 : timeout_ms;
+    int capped = timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms;
+    if (poll(polled, c->shard_count + 1u, capped) < 0 && errno != EINTR) {
+        return tl_fail(TL_E_IO, "client: poll: %s", strerror(errno));
+    }
+    return polled[c->shard_count].revents != 0
+               ? tl_fail(TL_E_INTERRUPTED, "client: interrupted")
+               : 0;
+}
+
+static int out_of_time(const struct tl_client *c) {
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        const struct tl_direct *d = c->shards[s].direct;
+        if (c->shards[s].status == TL_E_BUSY) {
+            const char *trouble = tl_direct_trouble(d);
+            return tl_fail(TL_E_TIMEOUT,
+                           "shard %" PRIu32 ", epoch %" PRIu64
+                           ": no answer within the worker's patience: %s",
+                           s, tl_direct_epoch(d),
+                           trouble[0] != '\0' ? trouble : "it waits for other workers");
+        }
+    }
+    return tl_fail(TL_E_TIMEOUT, "client: deadline passed");
+}
+
+static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
+    struct pollfd polled[TL_LINKS_MAX + 1];
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        c->shards[s].status = TL_E_BUSY;
+        polled[s].revents = POLLIN; /* the first round begins all */
+    }
+    for (;;) {
+        size_t busy = 0;
+        int rc = advance_ready(c, polled, &busy, ret_ended);
+        if (rc != 0 || busy == 0) {
+            return rc;
+        }
+        if (tl_now_ms() >= deadline_ms) {
+            return out_of_time(c);
+        }
+        rc = wait_ready(c, polled, deadline_ms, wake_fd);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+}
+
+int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
+                    bool *ret_ended) {
+    bool ended = false;
+    double start = tl_now_seconds();
+    int rc = run(c, deadline_ms, wake_fd, &ended);
+    c->stats.waited_seconds += tl_now_seconds() - start;
+    if (rc != 0) {
+        give_up(c);
+        return rc;
+    }
+    *ret_ended = ended;
+    return 0;
+}
+
+int client_exchange_patiently(struct tl_client *c, int64_t deadline_ms,
+                              bool *ret_ended) {
+    return client_exchange(c, deadline_ms, c->wake_fd, ret_ended);
+}
