@@ -11,7 +11,10 @@
 
 struct monitor_events {
     pthread_mutex_t lock;
-    struct tl_roster_event ring[RING];
+    struct happening {
+        struct tl_roster_event event;
+        double at; /* tl_now_seconds() */
+    } ring[RING];
     size_t first, count;
     uint64_t missed; /* the ring was full */
 };
@@ -37,19 +40,20 @@ void monitor_events_put(void *ctx, const struct tl_roster_event *event) {
     struct monitor_events *e = ctx;
     (void)pthread_mutex_lock(&e->lock);
     if (e->count < RING) {
-        e->ring[(e->first + e->count++) % RING] = *event;
+        e->ring[(e->first + e->count++) % RING] =
+            (struct happening){*event, tl_now_seconds()};
     } else {
         e->missed++;
     }
     (void)pthread_mutex_unlock(&e->lock);
 }
 
-static bool take(struct monitor_events *e, struct tl_roster_event *ret_event,
+static bool take(struct monitor_events *e, struct happening *ret_next,
                  uint64_t *ret_missed) {
     (void)pthread_mutex_lock(&e->lock);
     bool has_one = e->count > 0;
     if (has_one) {
-        *ret_event = e->ring[e->first];
+        *ret_next = e->ring[e->first];
         e->first = (e->first + 1) % RING;
         e->count--;
     }
@@ -70,27 +74,29 @@ static json_t *line(const char *event, const struct tl_member_entry *e) {
 /* What the roster saw, in the words of the timeline; the process table is brought up to
  * date on the way. */
 static const char *name_of(struct monitor *m, const struct tl_roster_event *event) {
-    bool is_new = true;
-    struct monitor_process *s = monitor_processes_find(&m->processes, event->entry.role,
-                                                       event->entry.index, &is_new);
+    const struct tl_member_entry *e = &event->entry;
+    struct monitor_process *s =
+        monitor_processes_find(&m->processes, e->role, e->index);
     bool is_up = event->kind == TL_ROSTER_UP || event->kind == TL_ROSTER_REPLACED;
+    bool is_first = s == NULL || !s->has_started;
     if (s != NULL) {
-        s->entry = event->entry;
+        s->entry = *e;
         s->is_alive = is_up;
         s->has_left = event->kind == TL_ROSTER_GONE;
+        s->has_started = true;
     }
     if (is_up) {
-        return is_new ? "started" : "back";
+        return is_first ? "started" : "back";
     }
     return event->kind == TL_ROSTER_GONE ? "gone" : "down";
 }
 
 static void write_roster_events(struct monitor *m) {
-    struct tl_roster_event event;
+    struct happening next;
     uint64_t missed = 0;
-    while (take(m->events, &event, &missed)) {
-        if (event.entry.role != TL_ROLE_CLI) {
-            monitor_write(m, line(name_of(m, &event), &event.entry));
+    while (take(m->events, &next, &missed)) {
+        if (next.event.entry.role != TL_ROLE_CLI) {
+            monitor_write(m, next.at, line(name_of(m, &next.event), &next.event.entry));
         }
         if (missed > 0) {
             tl_log_line(TL_WARNING, "events came faster than they could be written",
@@ -106,7 +112,7 @@ static void write_snapshot(struct monitor *m) {
         tl_member_find(m->member, TL_ROLE_CHECKPOINTER, 0, &e) == 0 && e.version > 0 &&
         e.version != m->snapshot_version) {
         m->snapshot_version = e.version;
-        monitor_write(m, line("snapshot", &e));
+        monitor_write(m, tl_now_seconds(), line("snapshot", &e));
     }
 }
 

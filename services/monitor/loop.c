@@ -13,39 +13,18 @@
 #define FINAL_PULL_MS    5000
 #define LEAVE_SAVERS_MS  5000 /* for a last snapshot to be announced */
 
-void monitor_write(struct monitor *m, json_t *line) {
-    if (m->timeline == NULL) {
-        json_decref(line);
-        return;
+static bool is_over(struct monitor *m) {
+    if (m->member != NULL && tl_member_has_ended(m->member, NULL, 0)) {
+        m->is_over = true;
     }
-    int rc = line != NULL ? tl_timeline_write(m->timeline, line)
-                          : tl_fail(TL_E_NOMEM, "no memory for a line");
-    if (rc != 0 && !m->is_timeline_failing) {
-        tl_log_line(TL_WARNING, "the timeline cannot be written", "why",
-                    tl_error_text(), NULL);
-    }
-    m->is_timeline_failing = rc != 0;
-}
-
-bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version) {
-    uint64_t lowest = UINT64_MAX;
-    for (uint32_t s = 0; s < m->job.shards; s++) {
-        struct tl_member_entry e;
-        if (m->member == NULL ||
-            tl_member_find(m->member, TL_ROLE_SERVER, s, &e) != 0) {
-            return false;
-        }
-        lowest = e.version < lowest ? e.version : lowest;
-    }
-    *ret_version = lowest;
-    return true;
+    return m->is_over;
 }
 
 /* ---- samples ----------------------------------------------------------- */
 
 /* One line when observing begins to fail, and one when it works again. */
 static void log_outcome(struct monitor *m, int rc) {
-    if (rc == m->observed || rc == TL_E_ENDED || tl_stop_requested()) {
+    if (rc == m->observed || rc == TL_E_ENDED || rc == TL_E_INTERRUPTED) {
         return;
     }
     m->observed = rc;
@@ -58,19 +37,28 @@ static void log_outcome(struct monitor *m, int rc) {
     }
 }
 
-static struct monitor_score observe(struct monitor *m, bool whole) {
-    struct monitor_score score;
+/* Comings and goings do not wait for an evaluation; the end of the job, and of this
+ * process, is worth giving one up. */
+static bool proceed(void *ctx) {
+    struct monitor *m = ctx;
     tl_health_beat();
-    int rc = monitor_observe(m->observer, whole, &score);
+    monitor_events_write(m);
+    return !tl_stop_requested() && (m->is_finishing || !is_over(m));
+}
+
+static int observe(struct monitor *m, bool whole, struct monitor_score *ret_score) {
+    const struct monitor_pause pause = {proceed, m};
+    tl_health_beat();
+    int rc = monitor_observe(m->observer, whole, &pause, ret_score);
     if (rc == TL_E_ENDED) {
         m->is_over = true;
     }
-    if (score.known) {
-        m->score = score;
-        monitor_gauges_scored(m->gauges, &score);
+    if (ret_score->known) {
+        m->score = *ret_score;
+        monitor_gauges_scored(m->gauges, ret_score);
     }
     log_outcome(m, rc);
-    return score;
+    return rc;
 }
 
 static bool is_accurate(const struct monitor *m, const struct monitor_score *score) {
@@ -84,8 +72,8 @@ static void declare_when_accurate(struct monitor *m, struct monitor_score score)
     if (m->is_over || m->member == NULL || !is_accurate(m, &score)) {
         return;
     }
-    if (m->job.evaluate_examples > 0) {
-        score = observe(m, true);
+    if (m->job.evaluate_examples > 0 && observe(m, true, &score) != 0) {
+        return;
     }
     if (!is_accurate(m, &score)) {
         return;
@@ -100,7 +88,11 @@ static void declare_when_accurate(struct monitor *m, struct monitor_score score)
 }
 
 static void sample(struct monitor *m) {
-    struct monitor_score score = observe(m, false);
+    struct monitor_score score;
+    monitor_measure(m);
+    if (observe(m, false, &score) == TL_E_INTERRUPTED) {
+        return; /* given up for what matters more */
+    }
     monitor_sample_write(m, &score, false);
     declare_when_accurate(m, score);
 }
@@ -112,20 +104,13 @@ static bool is_due(const struct monitor *m, double last) {
         tl_now_seconds() - last >= job->evaluate_seconds) {
         return true;
     }
-    uint64_t version = 0;
-    return job->evaluate_versions > 0 && monitor_announced_version(m, &version) &&
-           (!m->score.known || version < m->score.version ||
-            version - m->score.version >= job->evaluate_versions);
+    uint64_t announced = 0;
+    return job->evaluate_versions > 0 && monitor_announced_version(m, &announced) &&
+           (!m->score.known || announced < m->score.version ||
+            announced - m->score.version >= job->evaluate_versions);
 }
 
 /* ---- the end ----------------------------------------------------------- */
-
-static bool is_over(struct monitor *m) {
-    if (m->member != NULL && tl_member_has_ended(m->member, NULL, 0)) {
-        m->is_over = true;
-    }
-    return m->is_over;
-}
 
 static bool is_somebody_there(struct monitor *m, enum tl_role role) {
     if (m->member == NULL || !tl_member_is_connected(m->member)) {
@@ -141,11 +126,13 @@ static bool is_somebody_there(struct monitor *m, enum tl_role role) {
     return false;
 }
 
-static void wait_until_gone(struct monitor *m, enum tl_role role, int64_t timeout_ms) {
+/* Whoever leaves shows its last counters for a moment: they are read until it is gone.
+ */
+static void see_off(struct monitor *m, enum tl_role role, int64_t timeout_ms) {
     int64_t deadline_ms = tl_now_ms() + timeout_ms;
     while (is_somebody_there(m, role) && tl_now_ms() < deadline_ms &&
            !tl_stop_wait(TICK_MS)) {
-        tl_health_beat();
+        monitor_measure(m);
         monitor_events_write(m);
     }
 }
@@ -156,25 +143,18 @@ static void write_end(struct monitor *m) {
         (void)snprintf(reason, sizeof(reason), "said by the servers");
     }
     tl_log_line(TL_INFO, "the job has ended", "reason", reason, NULL);
-    monitor_write(m, json_pack("{s:s, s:s, s:s}", "kind", "event", "event", "end",
-                               "reason", reason));
+    monitor_write(m, tl_now_seconds(),
+                  json_pack("{s:s, s:s, s:s}", "kind", "event", "event", "end",
+                            "reason", reason));
 }
 
-static struct monitor_score observe_last(struct monitor *m) {
+static void sample_last(struct monitor *m) {
     int64_t deadline_ms = tl_now_ms() + FINAL_PULL_MS;
-    struct monitor_score score = observe(m, true);
-    while (!score.known && tl_now_ms() < deadline_ms && !tl_stop_wait(TICK_MS)) {
-        score = observe(m, true);
-    }
-    return score;
-}
-
-/* The servers wait for us, so the last weights can still be had, once nobody adds to
- * them any more. */
-static void finish(struct monitor *m) {
-    write_end(m);
-    wait_until_gone(m, TL_ROLE_WORKER, LEAVE_WORKERS_MS);
-    struct monitor_score score = observe_last(m);
+    struct monitor_score score;
+    do {
+        monitor_measure(m);
+        (void)!observe(m, true, &score); /* logged there */
+    } while (!score.known && tl_now_ms() < deadline_ms && !tl_stop_wait(TICK_MS));
     monitor_sample_write(m, &score, true);
     if (score.known) {
         tl_log_line(TL_INFO, "last evaluation", "version", tl_text_u64(score.version),
@@ -182,7 +162,16 @@ static void finish(struct monitor *m) {
                     tl_text_double(score.loss, 4), "examples",
                     tl_text_u64(score.examples), NULL);
     }
-    wait_until_gone(m, TL_ROLE_CHECKPOINTER, LEAVE_SAVERS_MS);
+}
+
+/* The servers wait for us, so the last weights can still be had, once nobody adds to
+ * them any more. */
+static void finish(struct monitor *m) {
+    m->is_finishing = true;
+    write_end(m);
+    see_off(m, TL_ROLE_WORKER, LEAVE_WORKERS_MS);
+    sample_last(m);
+    see_off(m, TL_ROLE_CHECKPOINTER, LEAVE_SAVERS_MS);
     monitor_events_write(m);
 }
 

@@ -6,6 +6,7 @@
  *   processes.c  who is there, and what each says of itself
  *   sample.c     all of that as one line of the timeline
  *   events.c     comings and goings as lines of the timeline
+ *   timeline.c   lines on their way to the file
  *   gauges.c     what /metrics says
  */
 #ifndef THROUGHLINE_MONITOR_H
@@ -33,7 +34,6 @@ struct monitor_options {
 struct monitor_score {
     bool known;
     uint64_t version;  /* lowest among the shards */
-    double pulled_at;  /* tl_now_seconds() */
     double accuracy;   /* right answers / examples */
     double loss;       /* mean cross-entropy */
     uint64_t examples; /* of the test set, from its start */
@@ -46,10 +46,18 @@ TL_MUST_USE int monitor_observer_new(const struct tl_job *job,
                                      const char *servers,
                                      struct monitor_observer **ret_observer);
 void monitor_observer_free(struct monitor_observer *o); /* NULL is legal */
-/* Pull and score. Returns TL_E_ENDED when the servers say so, with the score all the
- * same; other errors leave it unknown.
+/* Between two chunks of an evaluation: do what cannot wait, and tell whether to go on.
+ */
+struct monitor_pause {
+    bool (*proceed)(void *ctx);
+    void *ctx;
+};
+
+/* Pull and score. TL_E_ENDED, when the servers say so, comes with a score if there were
+ * weights; TL_E_INTERRUPTED when `pause` said no; other errors leave it unknown.
  *   whole  score on the whole test set, whatever the job says */
 TL_MUST_USE int monitor_observe(struct monitor_observer *o, bool whole,
+                                const struct monitor_pause *pause,
                                 struct monitor_score *ret_score);
 
 /* ---- processes.c ------------------------------------------------------- */
@@ -90,6 +98,7 @@ extern const unsigned monitor_staleness_bounds[MONITOR_STALENESS_BOUNDS];
 struct monitor_process {
     enum tl_role role;
     uint32_t index;
+    bool has_started; /* its first event has been written */
     bool is_alive;
     bool has_left;    /* deregistered in order */
     bool is_measured; /* answered at the last sample */
@@ -114,12 +123,9 @@ struct monitor_processes {
 
 TL_MUST_USE int monitor_processes_init(struct monitor_processes *p);
 void monitor_processes_done(struct monitor_processes *p);
-/* The entry of (role, index), added when new; NULL: no room. ret_is_new may be NULL. */
+/* The entry of (role, index), added when new; NULL: no room. */
 struct monitor_process *monitor_processes_find(struct monitor_processes *p,
-                                               enum tl_role role, uint32_t index,
-                                               bool *ret_is_new);
-/* Look at the roster, and ask every service in it for its metrics, within 2 s. */
-void monitor_processes_measure(struct monitor_processes *p, const struct tl_member *m);
+                                               enum tl_role role, uint32_t index);
 
 /* ---- events.c ---------------------------------------------------------- */
 
@@ -145,22 +151,31 @@ struct monitor {
     struct monitor_gauges *gauges;
     struct tl_timeline *timeline; /* NULL: none is written */
     bool is_timeline_failing;
+    double measured_at; /* tl_now_seconds() of the last monitor_measure() */
+    bool is_announced;  /* and what the servers announced then */
+    uint64_t announced;
     int observed; /* outcome of the last monitor_observe(); logged when it changes */
     struct monitor_score score; /* the last known */
     uint64_t snapshot_version;  /* the newest announced */
-    bool is_over;
+    bool is_over;               /* the job */
+    bool is_finishing;          /* the last evaluation is on */
 };
 
-/* Write the events that have come since the last call, snapshots included. */
+/* events.c: write what has come since the last call, snapshots included. */
 void monitor_events_write(struct monitor *m);
-/* Write one sample. */
-void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
-                          bool is_final);
-/* Append to the timeline, if there is one; takes ownership. */
-void monitor_write(struct monitor *m, json_t *line);
-
+/* processes.c: look at the roster, and ask every service in it for its metrics, within
+ * 2 s; remember when that was. */
+void monitor_measure(struct monitor *m);
 /* Lowest version that the shards' servers announce; false while one is not there. */
 bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version);
+
+/* sample.c: write what was measured last, and what the weights scored then. */
+void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
+                          bool is_final);
+
+/* timeline.c: append, if there is a timeline, what happened at `at` (tl_now_seconds());
+ * takes ownership. */
+void monitor_write(struct monitor *m, double at, json_t *line);
 
 /* gauges.c */
 TL_MUST_USE int monitor_gauges_new(struct monitor_gauges **ret_gauges);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATIENCE_MS 2000u
+#define PATIENCE_MS 1000u
 #define REQUEST_MS  5000u
 #define CHUNK       100u /* examples evaluated at once */
 
@@ -117,10 +117,10 @@ void monitor_observer_free(struct monitor_observer *o) {
 static int join(struct monitor_observer *o) {
     struct tl_client_join joined;
     int rc = tl_client_join(o->client, &joined);
-    if (rc != 0 && rc != TL_E_ENDED) {
+    if (rc != 0) {
         return rc;
     }
-    if (rc == 0 && joined.parameters != tl_nn_parameters(o->nn)) {
+    if (joined.parameters != tl_nn_parameters(o->nn)) {
         return tl_fail(TL_E_MISMATCH,
                        "the servers hold %llu parameters, this job's model has %llu: "
                        "give both the same job file",
@@ -128,15 +128,7 @@ static int join(struct monitor_observer *o) {
                        (unsigned long long)tl_nn_parameters(o->nn));
     }
     o->has_joined = true;
-    return rc;
-}
-
-static int pull(struct monitor_observer *o) {
-    int rc = o->has_joined ? tl_client_pull(o->client, false) : join(o);
-    if (rc == TL_E_ENDED && tl_client_weights(o->client) == NULL) {
-        return tl_fail(TL_E_UNAVAILABLE, "the job ended before weights were pulled");
-    }
-    return rc;
+    return 0;
 }
 
 /* Weights of the same versions are the same, unless a server was replaced meanwhile:
@@ -177,16 +169,15 @@ static int evaluate_chunk(struct monitor_observer *o, uint64_t first, size_t n,
 }
 
 static int evaluate(struct monitor_observer *o, uint64_t examples,
-                    struct monitor_score *score) {
+                    const struct monitor_pause *pause, struct monitor_score *score) {
     double begin = tl_now_seconds();
     uint64_t correct = 0;
     double loss_sum = 0.0;
     for (uint64_t first = 0; first < examples; first += CHUNK) {
         uint64_t left = examples - first;
-        if (tl_stop_requested()) {
-            return tl_fail(TL_E_INTERRUPTED, "stopped while evaluating");
+        if (!pause->proceed(pause->ctx)) {
+            return tl_fail(TL_E_INTERRUPTED, "the evaluation was given up");
         }
-        tl_health_beat();
         int rc = evaluate_chunk(o, first, left < CHUNK ? (size_t)left : CHUNK, &correct,
                                 &loss_sum);
         if (rc != 0) {
@@ -197,11 +188,31 @@ static int evaluate(struct monitor_observer *o, uint64_t examples,
     score->loss = loss_sum / (double)examples;
     score->examples = examples;
     score->seconds = tl_now_seconds() - begin;
+    score->version = tl_client_version(o->client);
     score->known = true;
     return 0;
 }
 
+/* Score what the client holds, unless that has been done. */
+static int score_held(struct monitor_observer *o, uint64_t examples,
+                      const struct monitor_pause *pause,
+                      struct monitor_score *ret_score) {
+    struct monitor_score score = o->score;
+    if (is_scored(o, examples)) {
+        score.seconds = 0.0;
+    } else {
+        int rc = evaluate(o, examples, pause, &score);
+        if (rc != 0) {
+            return rc;
+        }
+        remember(o, &score);
+    }
+    *ret_score = score;
+    return 0;
+}
+
 int monitor_observe(struct monitor_observer *o, bool whole,
+                    const struct monitor_pause *pause,
                     struct monitor_score *ret_score) {
     *ret_score = (struct monitor_score){0};
     uint64_t examples = tl_dataset_count(o->set);
@@ -209,23 +220,8 @@ int monitor_observe(struct monitor_observer *o, bool whole,
         o->job->evaluate_examples < examples) {
         examples = o->job->evaluate_examples;
     }
-    int pulled = pull(o);
-    if (pulled != 0 && pulled != TL_E_ENDED) {
-        return pulled;
-    }
-    double pulled_at = tl_now_seconds();
-    struct monitor_score score = o->score;
-    if (is_scored(o, examples)) {
-        score.seconds = 0.0;
-    } else {
-        int rc = evaluate(o, examples, &score);
-        if (rc != 0) {
-            return rc;
-        }
-        score.version = tl_client_version(o->client);
-        remember(o, &score);
-    }
-    score.pulled_at = pulled_at;
-    *ret_score = score;
-    return pulled;
+    int pulled = o->has_joined ? tl_client_pull(o->client, false) : join(o);
+    bool has_weights = o->has_joined && (pulled == 0 || pulled == TL_E_ENDED);
+    int rc = has_weights ? score_held(o, examples, pause, ret_score) : 0;
+    return rc != 0 ? rc : pulled;
 }

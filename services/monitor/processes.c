@@ -50,25 +50,17 @@ static struct monitor_process *append(struct monitor_processes *p) {
 }
 
 struct monitor_process *monitor_processes_find(struct monitor_processes *p,
-                                               enum tl_role role, uint32_t index,
-                                               bool *ret_is_new) {
-    struct monitor_process *found = NULL;
-    for (size_t i = 0; i < p->count && found == NULL; i++) {
+                                               enum tl_role role, uint32_t index) {
+    for (size_t i = 0; i < p->count; i++) {
         if (p->list[i].role == role && p->list[i].index == index) {
-            found = &p->list[i];
+            return &p->list[i];
         }
     }
-    bool is_new = found == NULL;
-    if (is_new) {
-        found = append(p);
-        if (found != NULL) {
-            *found = (struct monitor_process){.role = role, .index = index};
-        }
+    struct monitor_process *s = append(p);
+    if (s != NULL) {
+        *s = (struct monitor_process){.role = role, .index = index};
     }
-    if (ret_is_new != NULL) {
-        *ret_is_new = is_new;
-    }
-    return found;
+    return s;
 }
 
 static void count(struct monitor_counter *c, const char *text, const char *metric,
@@ -126,7 +118,7 @@ static void measure(struct monitor_process *s, int64_t deadline_ms) {
     }
 }
 
-void monitor_processes_measure(struct monitor_processes *p, const struct tl_member *m) {
+static void measure_all(struct monitor_processes *p, const struct tl_member *m) {
     size_t n = m != NULL ? tl_member_list(m, p->roster, TL_MEMBERS_MAX) : 0;
     int64_t deadline_ms = tl_now_ms() + TOTAL_MS;
     for (size_t i = 0; i < p->count; i++) {
@@ -135,9 +127,9 @@ void monitor_processes_measure(struct monitor_processes *p, const struct tl_memb
     }
     for (size_t i = 0; i < n; i++) {
         const struct tl_member_entry *e = &p->roster[i];
-        struct monitor_process *s =
-            e->role != TL_ROLE_CLI ? monitor_processes_find(p, e->role, e->index, NULL)
-                                   : NULL;
+        struct monitor_process *s = e->role != TL_ROLE_CLI
+                                        ? monitor_processes_find(p, e->role, e->index)
+                                        : NULL;
         if (s != NULL) {
             s->entry = *e;
             s->is_alive = true;
@@ -145,5 +137,25 @@ void monitor_processes_measure(struct monitor_processes *p, const struct tl_memb
             measure(s, deadline_ms);
         }
     }
+}
+
+bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version) {
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t s = 0; s < m->job.shards; s++) {
+        struct tl_member_entry e;
+        if (m->member == NULL ||
+            tl_member_find(m->member, TL_ROLE_SERVER, s, &e) != 0) {
+            return false;
+        }
+        lowest = e.version < lowest ? e.version : lowest;
+    }
+    *ret_version = lowest;
+    return true;
+}
+
+void monitor_measure(struct monitor *m) {
     tl_health_beat();
+    measure_all(&m->processes, m->member);
+    m->measured_at = tl_now_seconds();
+    m->is_announced = monitor_announced_version(m, &m->announced);
 }

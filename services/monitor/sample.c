@@ -118,37 +118,37 @@ static json_t *known(bool is_known, json_t *value) {
 }
 
 /* What the evaluation found; null throughout when there was none. */
-static json_t *evaluation(const struct monitor *m, const struct monitor_score *score) {
+static json_t *evaluation(const struct monitor_score *score) {
     bool k = score->known;
-    double pulled_t = 0.0;
-    if (m->timeline != NULL) {
-        pulled_t = tl_timeline_now(m->timeline) - (tl_now_seconds() - score->pulled_at);
-    }
-    return json_pack("{s:o, s:o, s:o, s:o, s:f}", "accuracy",
+    return json_pack("{s:o, s:o, s:o, s:f}", "accuracy",
                      known(k, json_real(score->accuracy)), "loss",
                      known(k, json_real(score->loss)), "examples",
-                     known(k, json_integer((json_int_t)score->examples)), "evaluated_t",
-                     known(k, json_real(pulled_t)), "evaluate_seconds", score->seconds);
+                     known(k, json_integer((json_int_t)score->examples)),
+                     "evaluate_seconds", score->seconds);
+}
+
+/* What the services announced and said of themselves. */
+static json_t *measurement(const struct monitor *m) {
+    const struct monitor_processes *p = &m->processes;
+    size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
+    bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
+    return json_pack("{s:b, s:o, s:o, s:o, s:I}", "redis", has_redis, "gradients",
+                     gradients(p), "staleness", staleness(p), "processes", processes(p),
+                     "processes_omitted", (json_int_t)omitted);
 }
 
 void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
                           bool is_final) {
-    uint64_t announced = 0;
-    bool is_announced = monitor_announced_version(m, &announced);
-    uint64_t version = score->known ? score->version : announced;
-    bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
-    json_t *scored = evaluation(m, score);
-    monitor_processes_measure(&m->processes, m->member);
-    const struct monitor_processes *p = &m->processes;
-    size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
+    uint64_t version = score->known ? score->version : m->announced;
     json_t *line = json_pack(
-        "{s:s, s:b, s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "kind", "sample", "final",
-        is_final, "version",
-        known(score->known || is_announced, json_integer((json_int_t)version)),
-        "announced_version", known(is_announced, json_integer((json_int_t)announced)),
-        "redis", has_redis, "gradients", gradients(p), "staleness", staleness(p),
-        "processes", processes(p), "processes_omitted", (json_int_t)omitted);
-    (void)json_object_update(line, scored);
-    json_decref(scored);
-    monitor_write(m, line);
+        "{s:s, s:b, s:o, s:o}", "kind", "sample", "final", is_final, "version",
+        known(score->known || m->is_announced, json_integer((json_int_t)version)),
+        "announced_version",
+        known(m->is_announced, json_integer((json_int_t)m->announced)));
+    json_t *parts[] = {evaluation(score), measurement(m)};
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        (void)json_object_update(line, parts[i]);
+        json_decref(parts[i]);
+    }
+    monitor_write(m, m->measured_at, line);
 }

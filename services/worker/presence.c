@@ -14,7 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PULSE_MS 2000
+#define PULSE_MS  2000
+#define LINGER_MS 500
 
 struct worker_presence {
     struct tl_member *member; /* NULL: no Redis */
@@ -122,6 +123,17 @@ void worker_presence_announce(struct worker_presence *p, enum tl_member_state st
     p->self.version = acknowledged;
     if (p->member != NULL) {
         tl_member_announce(p->member, &p->self, at_once);
+    }
+}
+
+void worker_presence_linger(struct worker_presence *p) {
+    struct tl_member_entry monitor;
+    worker_presence_announce(p, TL_MEMBER_LEAVING, p->self.incarnation,
+                             p->self.version);
+    if (p->member != NULL && tl_member_is_connected(p->member) &&
+        tl_member_find(p->member, TL_ROLE_MONITOR, 0, &monitor) == 0) {
+        struct timespec moment = {.tv_nsec = LINGER_MS * 1000000L};
+        (void)nanosleep(&moment, NULL);
     }
 }
 

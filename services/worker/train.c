@@ -137,5 +137,6 @@ int worker_train(struct worker *w) {
     if (tl_client_leave(w->client) != 0) {
         tl_log_line(TL_INFO, "left without a word", "why", tl_error_text(), NULL);
     }
+    worker_presence_linger(w->presence);
     return 0;
 }

@@ -71,6 +71,8 @@ TL_MUST_USE int worker_presence_new(const struct worker *w, const char *http,
 void worker_presence_free(struct worker_presence *p); /* NULL is legal */
 void worker_presence_announce(struct worker_presence *p, enum tl_member_state state,
                               uint64_t incarnation, uint64_t acknowledged);
+/* Leaving: give a monitor, if there is one, the time to read the last counters. */
+void worker_presence_linger(struct worker_presence *p);
 /* The main thread is alive and will say so again within `ms`. */
 void worker_presence_expect(struct worker_presence *p, int64_t ms);
 
