@@ -15,7 +15,7 @@ static char scratch[64];
 /* cmocka group setup. */
 static inline int scratch_setup(void **state) {
     (void)state;
-    (void)strcpy(scratch, "/tmp/throughline-test-XXXXXX");
+    (void)snprintf(scratch, sizeof(scratch), "/tmp/throughline-test-XXXXXX");
     return mkdtemp(scratch) != NULL ? 0 : -1;
 }
 

@@ -15,7 +15,8 @@ static const char *variable(const char *name) {
 
 static int overlay(const struct tl_option *o, void *target) {
     char name[TL_VARIABLE_MAX];
-    tl_variable_spell(o->name, name, sizeof(name) - sizeof("_FILE"));
+    char file[TL_VARIABLE_MAX + sizeof("_FILE")];
+    tl_variable_spell(o->name, name, sizeof(name));
     const char *value = variable(name);
     if (value != NULL) {
         return tl_option_parse(o, target, value, name);
@@ -23,9 +24,9 @@ static int overlay(const struct tl_option *o, void *target) {
     if (!o->secret) {
         return 0;
     }
-    strcat(name, "_FILE");
-    value = variable(name);
-    return value != NULL ? tl_option_read_secret(o, target, value, name) : 0;
+    (void)snprintf(file, sizeof(file), "%s_FILE", name);
+    value = variable(file);
+    return value != NULL ? tl_option_read_secret(o, target, value, file) : 0;
 }
 
 int tl_config_environment(const struct tl_option_table *t, void *target) {

@@ -37,15 +37,9 @@ const char *tl_error_string(int code) {
 }
 
 bool tl_error_retriable(int code) {
-    switch (code) {
-#define CASE(name, value, retriable, text)                                             \
-    case -(value):                                                                     \
-        return retriable;
-        TL_ERRORS(CASE)
-#undef CASE
-    default:
-        return false;
-    }
+#define OR_THIS(name, value, retriable, text) || (code == -(value) && (retriable))
+    return false TL_ERRORS(OR_THIS);
+#undef OR_THIS
 }
 
 /* The text is built apart from last_text: a caller that adds context passes
@@ -55,6 +49,7 @@ int tl_fail(int code, const char *fmt, ...) {
     char text[sizeof(last_text)];
     va_list args;
     va_start(args, fmt);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): a false alarm of clang 14 */
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     for (char *c = text; *c != '\0'; c++) {

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +58,18 @@ static int open_one(const struct addrinfo *a) {
     return -1;
 }
 
-static int bound_port(int fd) {
-    struct sockaddr_storage a;
-    socklen_t size = sizeof(a);
-    if (getsockname(fd, (struct sockaddr *)&a, &size) != 0) {
-        return 0;
+static int bound_address(int fd, const char *host, char *ret_bound, size_t size) {
+    struct sockaddr_storage a = {0};
+    socklen_t length = sizeof(a);
+    char port[8] = "";
+    if (getsockname(fd, (struct sockaddr *)&a, &length) != 0 ||
+        getnameinfo((struct sockaddr *)&a, length, NULL, 0, port, sizeof(port),
+                    NI_NUMERICSERV) != 0) {
+        return refuse(host, "its port cannot be read back");
     }
-    return ntohs(a.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&a)->sin6_port
-                                         : ((struct sockaddr_in *)&a)->sin_port);
+    const bool v6 = strchr(host, ':') != NULL;
+    (void)snprintf(ret_bound, size, v6 ? "[%s]:%s" : "%s:%s", host, port);
+    return 0;
 }
 
 int tl_http_listen(const char *address, int *ret_fd, char *ret_bound, size_t size) {
@@ -91,8 +94,11 @@ int tl_http_listen(const char *address, int *ret_fd, char *ret_bound, size_t siz
     if (fd < 0) {
         return refuse(address, strerror(errno));
     }
-    const bool v6 = strchr(host, ':') != NULL;
-    (void)snprintf(ret_bound, size, v6 ? "[%s]:%d" : "%s:%d", host, bound_port(fd));
+    const int told = bound_address(fd, host, ret_bound, size);
+    if (told != 0) {
+        (void)close(fd);
+        return told;
+    }
     *ret_fd = fd;
     return 0;
 }

@@ -27,7 +27,7 @@ static const struct tl_option job_options[] = {
      .doc = "Name of the job, in lower-case letters, digits and dashes."},
     {.name = "model",
      .type = TL_OPT_JSON,
-     FIELD(model),
+     .offset = offsetof(struct tl_job, model),
      .doc = "The model (docs/models.md), in place or in a file."},
     {.name = "data.train_images",
      .type = TL_OPT_STRING,

@@ -229,6 +229,7 @@ void tl_log_line(enum tl_level level, const char *message, ...) {
     put_head(&l, level, message);
     va_list pairs;
     va_start(pairs, message);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): as in error.c */
     for (const char *key = va_arg(pairs, const char *); key != NULL;
          key = va_arg(pairs, const char *)) {
         const char *value = va_arg(pairs, const char *);

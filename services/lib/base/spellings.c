@@ -14,8 +14,8 @@ int tl_spellings_of(const struct tl_option_table *const *tables, size_t table_co
     for (size_t i = 0; i < table_count; i++) {
         s.count += tables[i]->count;
     }
-    s.names = calloc(s.count, sizeof(*s.names));
-    s.texts = calloc(s.count, sizeof(*s.texts));
+    s.names = calloc(s.count + 1, sizeof(*s.names));
+    s.texts = calloc(s.count + 1, sizeof(*s.texts));
     if (s.names == NULL || s.texts == NULL) {
         tl_spellings_done(&s);
         return tl_fail(TL_E_NOMEM, "out of memory");
@@ -38,7 +38,7 @@ void tl_spellings_done(struct tl_spellings *s) {
 
 int tl_flag_unknown(const struct tl_option_table *const *tables, size_t table_count,
                     const char *flag) {
-    struct tl_spellings s;
+    struct tl_spellings s = {0};
     char plain[TL_VARIABLE_MAX];
     (void)snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(flag, "="), flag);
     int rc = tl_spellings_of(tables, table_count, tl_flag_spell, &s);
@@ -82,7 +82,7 @@ static void warn(const struct tl_spellings *s, const char *variable) {
 
 void tl_environment_warn(const struct tl_option_table *const *tables,
                          size_t table_count) {
-    struct tl_spellings s;
+    struct tl_spellings s = {0};
     if (tl_spellings_of(tables, table_count, tl_variable_spell, &s) != 0) {
         return; /* a hint is not worth more */
     }

@@ -7,7 +7,7 @@
 /* The fold's own cut, told what it is asked for; base is tested without the fold. */
 void tl_shard_slice(uint64_t total, uint32_t shards, uint32_t shard,
                     uint64_t *ret_first, uint64_t *ret_count) {
-    *ret_first = total * 100 + shards * 10 + shard;
+    *ret_first = total * 100 + shards * UINT64_C(10) + shard;
     *ret_count = 7;
 }
 
@@ -211,7 +211,7 @@ static void a_saved_job_is_the_same_from_anywhere(void **state) {
     assert_string_equal(again.test_images, expected);
     assert_true(tl_job_digest(&again) == tl_job_digest(&job));
     assert_true(tl_job_fold_digest(&again) == tl_job_fold_digest(&job));
-    (void)strcpy(job.test_images, again.test_images);
+    memcpy(job.test_images, again.test_images, sizeof(job.test_images));
     json_t *first = tl_config_dump(&tl_job_table, &job);
     json_t *second = tl_config_dump(&tl_job_table, &again);
     assert_true(json_equal(first, second));

@@ -90,7 +90,7 @@ static int log_much(void *ctx) {
     memset(text, '"', sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
     tl_log_setup("tl-server", "fashion", "r1", 0, format, TL_INFO);
-    for (int i = 0; i < 12; i++) {
+    for (size_t i = 0; i < 12; i++) {
         tl_log_field(text + i * 200, text);
     }
     tl_log_line(TL_INFO, "long", "a", text, "b", text, "c", text, "d", text, "last",

@@ -66,7 +66,11 @@ static const struct tl_option sample_options[] = {
      .fallback = "green",
      .choices = sample_colors,
      .doc = "Which."},
-    {.name = "shape", .type = TL_OPT_JSON, AT(shape), .fallback = "", .doc = "Form."},
+    {.name = "shape",
+     .type = TL_OPT_JSON,
+     .offset = offsetof(struct sample, shape),
+     .fallback = "",
+     .doc = "Form."},
 };
 #undef AT
 static const struct tl_option_table sample_table = {

@@ -75,7 +75,7 @@ static int wait_long(void *ctx) {
     (void)ctx;
     timer_t timer;
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGTERM};
-    const struct itimerspec soon = {.it_value = {.tv_nsec = 50 * 1000 * 1000}};
+    const struct itimerspec soon = {.it_value = {.tv_nsec = 50000000}};
     CHECK(tl_stop_setup() == 0);
     CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
     CHECK(timer_settime(timer, 0, &soon, NULL) == 0);
