@@ -58,30 +58,38 @@ struct tl_drill_limits {
 TL_MUST_USE int tl_drill_check(const struct tl_drill_kill *kill,
                                const struct tl_drill_limits *limits);
 
-/* ---- a schedule in progress ---------------------------------------------------------
- */
+/* ---- a schedule in progress ------------------------------------------------------ */
 
 enum tl_drill_state {
-    TL_DRILL_WAITING = 0, /* has not happened yet */
-    TL_DRILL_DOWN = 1,    /* killed, not brought back */
-    TL_DRILL_BACK = 2,    /* killed and brought back */
+    TL_DRILL_WAITING = 0,   /* has not happened yet */
+    TL_DRILL_DOWN = 1,      /* killed, not brought back */
+    TL_DRILL_BACK = 2,      /* brought back */
+    TL_DRILL_RECOVERED = 3, /* the work goes on */
+};
+
+/* One kill, and what became of it. Times are ms since the run's start. */
+struct tl_drill_slot {
+    struct tl_drill_kill kill;
+    enum tl_drill_state state;
+    int64_t killed_ms, restarted_ms, recovered_ms;
+    bool has_version;
+    uint64_t version; /* of the job at the kill */
+    bool has_base;
+    uint64_t base; /* how far the replacement was when it was first seen */
 };
 
 struct tl_drill {
-    struct {
-        struct tl_drill_kill kill;
-        enum tl_drill_state state;
-        int64_t killed_ms;
-    } slots[TL_DRILL_MAX];
+    struct tl_drill_slot slots[TL_DRILL_MAX];
     size_t count;
 };
 
 void tl_drill_init(struct tl_drill *d);
+/* TL_E_LIMIT: more than TL_DRILL_MAX. */
 TL_MUST_USE int tl_drill_add(struct tl_drill *d, const struct tl_drill_kill *kill);
 
 /* The run as of now. */
 struct tl_drill_moment {
-    int64_t now_ms; /* since the run's start */
+    int64_t now_ms;
     bool has_version;
     uint64_t version; /* updates made */
 };
@@ -98,7 +106,21 @@ struct tl_drill_action {
  * comes again. Returns how many; at most `max`. */
 size_t tl_drill_due(const struct tl_drill *d, const struct tl_drill_moment *moment,
                     struct tl_drill_action *actions, size_t max);
-void tl_drill_killed(struct tl_drill *d, size_t slot, int64_t now_ms);
-void tl_drill_restarted(struct tl_drill *d, size_t slot);
+
+/* What was done. */
+void tl_drill_killed(struct tl_drill *d, size_t slot,
+                     const struct tl_drill_moment *moment);
+void tl_drill_restarted(struct tl_drill *d, size_t slot, int64_t now_ms);
+
+/* Something of the replacement was seen: `progress` is a server's version, a worker's
+ * last acknowledged batch, and means nothing for others. A server or worker has
+ * recovered when it has gone beyond where it was first seen: the first update that it
+ * folded, the first batch that was acknowledged to it. Of the others being seen is
+ * enough. True when this was its recovery. */
+bool tl_drill_seen(struct tl_drill *d, size_t slot, int64_t now_ms, uint64_t progress);
+
+/* Seconds from the kill to the restart, and to the recovery; negative: not (yet). */
+double tl_drill_down_seconds(const struct tl_drill_slot *slot);
+double tl_drill_recovery_seconds(const struct tl_drill_slot *slot);
 
 #endif

@@ -11,6 +11,7 @@
 #define POLL_MAX 256u
 
 static const int tick_ms = 20;
+static const int64_t rate_over_ms = 2000;
 /* Services wind down by themselves within 15 s of the end; a last evaluation and a last
  * snapshot may come before it. */
 static const int64_t ending_within_ms = 60000;
@@ -72,19 +73,28 @@ static void look_at_versions(struct tl_run *run) {
     }
 }
 
+/* Gradients a second over the last few seconds; a version that has gone back, after a
+ * recovery, starts a new span. */
+static void look_at_rate(struct tl_run *run) {
+    int64_t span_ms = tl_run_now(run) - run->rate_ms;
+    if (!run->has_version ||
+        (span_ms < rate_over_ms && run->version >= run->rate_version)) {
+        return;
+    }
+    bool is_sync = run->job.consistency == TL_SYNC;
+    uint64_t updates =
+        run->version >= run->rate_version ? run->version - run->rate_version : 0;
+    run->rate = (double)(updates * (is_sync ? run->job.workers : 1)) * 1000 /
+                (double)(span_ms > 0 ? span_ms : 1);
+    run->rate_ms += span_ms;
+    run->rate_version = run->version;
+}
+
 static void look_at_samples(struct tl_run *run) {
-    struct tl_sample sample;
-    while (tl_samples_next(run->samples, &sample)) {
-        const struct tl_sample *before = &run->sample;
-        if (sample.has_gradients && before->has_gradients && sample.t > before->t &&
-            sample.folded >= before->folded) {
-            run->rate =
-                (double)(sample.folded - before->folded) / (sample.t - before->t);
+    while (tl_samples_next(run->samples, &run->sample)) {
+        if (run->sample.has_evaluation) {
+            run->evaluated = run->sample;
         }
-        if (sample.has_evaluation) {
-            run->evaluated = sample;
-        }
-        run->sample = sample;
     }
 }
 
@@ -139,13 +149,14 @@ static void step(struct tl_run *run) {
     look_for_stop(run);
     tl_run_reap(run);
     look_at_versions(run);
+    look_at_rate(run);
     look_at_samples(run);
     if (run->phase < TL_RUN_STOPPING) {
         tl_run_drill(run);
         tl_run_revive(run);
         look_for_end(run);
     }
-    tl_run_watch_casualties(run);
+    tl_run_watch_recovery(run);
     if (run->phase == TL_RUN_ENDING) {
         look_for_last_exit(run);
     }

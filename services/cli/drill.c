@@ -10,27 +10,29 @@ static struct tl_process *target_of(const struct tl_run *run, size_t slot) {
     return tl_fleet_find(&run->fleet, kill->target, kill->index);
 }
 
+static struct tl_drill_moment moment_of(const struct tl_run *run) {
+    return (struct tl_drill_moment){.now_ms = tl_run_now(run),
+                                    .has_version = run->has_version,
+                                    .version = run->version};
+}
+
 static void kill_now(struct tl_run *run, size_t slot) {
     struct tl_process *p = target_of(run, slot);
     if (!p || p->state != TL_PROCESS_RUNNING) {
         return; /* still down from an earlier kill: this one waits */
     }
-    int64_t now_ms = tl_run_now(run);
+    const struct tl_drill_moment moment = moment_of(run);
     tl_process_signal(p, SIGKILL);
     p->state = TL_PROCESS_DOOMED;
-    tl_drill_killed(&run->options.drill, slot, now_ms);
-    run->casualties[slot] = (struct tl_casualty){.killed = true,
-                                                 .killed_ms = now_ms,
-                                                 .has_version = run->has_version,
-                                                 .version = run->version};
+    tl_drill_killed(&run->options.drill, slot, &moment);
     if (p->kind == TL_DRILL_SERVER) {
-        run->casualties[slot].writer = tl_probe_view(run->probe, p->index).writer;
+        run->victims[slot] = tl_probe_view(run->probe, p->index).writer;
     }
     json_t *fields =
         json_pack("{s:s}", "schedule", run->options.drill.slots[slot].kill.text);
-    if (fields && run->has_version) {
+    if (fields && moment.has_version) {
         (void)json_object_set_new(fields, "version",
-                                  json_integer((json_int_t)run->version));
+                                  json_integer((json_int_t)moment.version));
     }
     tl_run_event(run, "kill", p, fields);
     tl_live_news(run, "killed %s (SIGKILL)", p->name);
@@ -41,7 +43,6 @@ static void restart_now(struct tl_run *run, size_t slot) {
     if (!p || p->state != TL_PROCESS_DOWN) {
         return; /* not gone yet */
     }
-    tl_drill_restarted(&run->options.drill, slot);
     if (p->kind == TL_DRILL_WORKER && run->phase == TL_RUN_ENDING) {
         return; /* there is nothing left to compute */
     }
@@ -49,20 +50,15 @@ static void restart_now(struct tl_run *run, size_t slot) {
         tl_run_fail(run, TL_EXIT_FAILED, "%s", tl_error_text());
         return;
     }
-    struct tl_casualty *c = &run->casualties[slot];
-    c->restarted = true;
-    c->restarted_ms = tl_run_now(run);
-    tl_run_event(run, "restart", p,
-                 json_pack("{s:f}", "down_seconds", tl_casualty_down_seconds(c)));
-    tl_live_news(run, "started %s again after %.1f s", p->name,
-                 tl_casualty_down_seconds(c));
+    tl_drill_restarted(&run->options.drill, slot, tl_run_now(run));
+    double down = tl_drill_down_seconds(&run->options.drill.slots[slot]);
+    tl_run_event(run, "restart", p, json_pack("{s:f}", "down_seconds", down));
+    tl_live_news(run, "started %s again after %.1f s", p->name, down);
 }
 
 void tl_run_drill(struct tl_run *run) {
     struct tl_drill_action actions[TL_DRILL_MAX];
-    const struct tl_drill_moment moment = {.now_ms = tl_run_now(run),
-                                           .has_version = run->has_version,
-                                           .version = run->version};
+    const struct tl_drill_moment moment = moment_of(run);
     size_t n = tl_drill_due(&run->options.drill, &moment, actions, TL_DRILL_MAX);
     for (size_t i = 0; i < n && run->phase < TL_RUN_STOPPING; i++) {
         if (actions[i].kind == TL_DRILL_RESTART) {
@@ -88,8 +84,8 @@ static enum tl_role role_of(enum tl_drill_target kind) {
 }
 
 /* Does the process that runs now show itself, and how far is it? */
-static bool shows(const struct tl_run *run, const struct tl_casualty *c,
-                  const struct tl_process *p, uint64_t *ret_progress) {
+static bool shows(const struct tl_run *run, size_t slot, uint64_t *ret_progress) {
+    const struct tl_process *p = target_of(run, slot);
     struct tl_member_entry entry;
     *ret_progress = 0;
     if (p->state != TL_PROCESS_RUNNING) {
@@ -101,7 +97,7 @@ static bool shows(const struct tl_run *run, const struct tl_casualty *c,
     if (p->kind == TL_DRILL_SERVER) {
         struct tl_probe_view view = tl_probe_view(run->probe, p->index);
         *ret_progress = view.version;
-        return view.answers && view.writer != c->writer;
+        return view.answers && view.writer != run->victims[slot];
     }
     if (tl_member_find(run->member, role_of(p->kind), p->index, &entry) != 0 ||
         entry.pid != p->pid || entry.state != TL_MEMBER_SERVING) {
@@ -111,19 +107,15 @@ static bool shows(const struct tl_run *run, const struct tl_casualty *c,
     return true;
 }
 
-void tl_run_watch_casualties(struct tl_run *run) {
-    for (size_t i = 0; i < run->options.drill.count; i++) {
-        struct tl_casualty *c = &run->casualties[i];
-        const struct tl_process *p = target_of(run, i);
+void tl_run_watch_recovery(struct tl_run *run) {
+    struct tl_drill *drill = &run->options.drill;
+    for (size_t i = 0; i < drill->count; i++) {
         uint64_t progress;
-        if (!c->restarted || c->recovered || !shows(run, c, p, &progress)) {
-            continue;
-        }
-        bool counts = p->kind == TL_DRILL_SERVER || p->kind == TL_DRILL_WORKER;
-        tl_casualty_seen(c, tl_run_now(run), counts, progress);
-        if (c->recovered) {
-            tl_live_news(run, "%s has recovered, %.1f s after the kill", p->name,
-                         tl_casualty_recovery_seconds(c));
+        if (drill->slots[i].state == TL_DRILL_BACK && shows(run, i, &progress) &&
+            tl_drill_seen(drill, i, tl_run_now(run), progress)) {
+            tl_live_news(run, "%s has recovered, %.1f s after the kill",
+                         target_of(run, i)->name,
+                         tl_drill_recovery_seconds(&drill->slots[i]));
         }
     }
 }

@@ -35,7 +35,7 @@ static void write_status(const struct tl_run *run, FILE *out) {
         (void)fprintf(out, "  accuracy %.4f  loss %.3f", run->evaluated.accuracy,
                       run->evaluated.loss);
     }
-    if (run->rate > 0) {
+    if (run->rate > 0 && run->phase == TL_RUN_TRAINING) {
         (void)fprintf(out, "  %.1f gradients/s", run->rate);
     }
     add_kind(run, TL_DRILL_SERVER, out);

@@ -51,10 +51,11 @@ static size_t write_data(const struct tl_run *run) {
 }
 
 /* A band from the kill to the recovery, or as far as it came; a line at the kill. */
-static void write_band(const struct tl_casualty *c, const char *name, size_t number,
-                       int64_t end_ms, FILE *out) {
-    double from = (double)c->killed_ms / 1000;
-    double to = (double)(c->recovered ? c->recovered_ms : end_ms) / 1000;
+static void write_band(const struct tl_drill_slot *slot, const char *name,
+                       size_t number, int64_t end_ms, FILE *out) {
+    bool recovered = slot->state == TL_DRILL_RECOVERED;
+    double from = (double)slot->killed_ms / 1000;
+    double to = (double)(recovered ? slot->recovered_ms : end_ms) / 1000;
     (void)fprintf(
         out,
         "if (!text) set object %zu rectangle from %.3f, graph 0 to %.3f, graph "
@@ -70,6 +71,17 @@ static void write_band(const struct tl_casualty *c, const char *name, size_t num
                   number, name, from);
 }
 
+static void write_bands(const struct tl_run *run, FILE *out) {
+    for (size_t i = 0; i < run->options.drill.count; i++) {
+        const struct tl_drill_slot *slot = &run->options.drill.slots[i];
+        if (slot->state != TL_DRILL_WAITING) {
+            const struct tl_process *p =
+                tl_fleet_find(&run->fleet, slot->kill.target, slot->kill.index);
+            write_band(slot, p->name, i + 1, run->ended_ms, out);
+        }
+    }
+}
+
 static bool write_script(const struct tl_run *run) {
     FILE *out = create(run, "accuracy.gp");
     if (!out) {
@@ -79,23 +91,16 @@ static bool write_script(const struct tl_run *run) {
         out,
         "# gnuplot accuracy.gp: accuracy.svg; gnuplot -e text=1 accuracy.gp: letters\n"
         "if (!exists(\"text\")) text = 0\n"
-        "if (text) set terminal dumb 90 22\n"
+        "if (text) set terminal dumb 79 22\n"
         "if (!text) set terminal svg size 900,480 background rgb \"white\"\n"
         "if (!text) set output \"accuracy.svg\"\n"
-        "set title \"%s: test accuracy through %zu failure%s\" noenhanced\n"
+        "set title \"%s: test accuracy, with %zu failure%s\" noenhanced\n"
         "set xlabel \"seconds\"\n"
         "if (!text) set ylabel \"test accuracy\"\n"
-        "set yrange [0:1]\nset xrange [0:%.3f]\nset grid ytics\nunset key\n",
+        "set yrange [0:1]\nset xrange [0:*]\nset grid ytics\nunset key\n",
         run->job.name, run->options.drill.count,
-        run->options.drill.count == 1 ? "" : "s", (double)run->ended_ms / 1000);
-    for (size_t i = 0; i < run->options.drill.count; i++) {
-        const struct tl_drill_kill *kill = &run->options.drill.slots[i].kill;
-        if (run->casualties[i].killed) {
-            write_band(&run->casualties[i],
-                       tl_fleet_find(&run->fleet, kill->target, kill->index)->name,
-                       i + 1, run->ended_ms, out);
-        }
-    }
+        run->options.drill.count == 1 ? "" : "s");
+    write_bands(run, out);
     (void)fputs(
         "plot \"accuracy.dat\" using 1:2 with linespoints pointtype 7 pointsize "
         "0.4 linewidth 1.5 linecolor rgb \"#1f618d\"\n",

@@ -91,7 +91,8 @@ static void give_up(struct shard *s, int64_t now_ms) {
  * nobody. */
 static void greet(struct tl_probe *p, uint32_t number, int64_t now_ms) {
     struct shard *s = &p->shard[number];
-    struct tl_header header = {.kind = TL_KIND_HELLO, .shard = number};
+    struct tl_header header = {
+        .kind = TL_KIND_HELLO, .shard = number, .length = TL_HELLO_BYTES};
     tl_hello_encode(&p->hello, s->hello);
     if (tl_link_connect(s->link, &s->address) != 0 ||
         tl_link_request(s->link, &header, s->hello, s->reply, sizeof(s->reply), true) !=

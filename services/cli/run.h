@@ -5,7 +5,7 @@
  *   fleet.c        which processes, with which arguments; process.c, redis.c,
  * programs.c conduct.c      the loop: what is seen, what is due, when it is over
  *   exits.c        what the end of a process means
- *   drill.c        kills and restarts on schedule; casualty.c what became of them
+ *   drill.c        kills and restarts on schedule, and what became of them
  *   stop.c         winding down, in order
  *   live.c         the status line
  *   summary.c      the table, or the JSON object; plot.c the picture
@@ -16,7 +16,6 @@
 #include "throughline/member.h"
 #include "throughline/service.h"
 
-#include "casualty.h"
 #include "fleet.h"
 #include "probe.h"
 #include "run_options.h"
@@ -60,9 +59,11 @@ struct tl_run {
     int64_t first_ms, last_ms;  /* when the first update and the newest one were seen */
     struct tl_sample sample;    /* the newest */
     struct tl_sample evaluated; /* the newest with an accuracy */
-    double rate;                /* gradients a second between the last two samples */
+    double rate;                /* gradients a second of late */
+    int64_t rate_ms;            /* ... since then, */
+    uint64_t rate_version;      /* ... and from this version on */
     uint32_t crashes;           /* services that had to be started again unasked */
-    struct tl_casualty casualties[TL_DRILL_MAX]; /* by slot of the drill */
+    uint64_t victims[TL_DRILL_MAX]; /* by slot of the drill: a killed server's writer */
 
     enum tl_run_verdict verdict;
     int exit_code;
@@ -92,7 +93,7 @@ void tl_run_revive(struct tl_run *run);
 /* Kill and restart what is due. */
 void tl_run_drill(struct tl_run *run);
 /* Look for signs of life of what was killed. */
-void tl_run_watch_casualties(struct tl_run *run);
+void tl_run_watch_recovery(struct tl_run *run);
 /* At the end: a kill that never happened is a failure. */
 void tl_run_judge_drill(struct tl_run *run);
 /* STOPPING: ask, group by group, then force. */

@@ -35,27 +35,26 @@ static json_t *count_or_null(bool known, uint64_t value) {
     return known ? json_integer((json_int_t)value) : json_null();
 }
 
-static json_t *kill_json(const struct tl_run *run, size_t slot) {
-    const struct tl_drill_kill *kill = &run->options.drill.slots[slot].kill;
-    const struct tl_casualty *c = &run->casualties[slot];
-    const struct tl_process *p = tl_fleet_find(&run->fleet, kill->target, kill->index);
-    double down = tl_casualty_down_seconds(c);
-    double recovery = tl_casualty_recovery_seconds(c);
-    bool counts =
-        c->has_base && (p->kind == TL_DRILL_SERVER || p->kind == TL_DRILL_WORKER);
+static json_t *kill_json(const struct tl_run *run, const struct tl_drill_slot *slot) {
+    const struct tl_process *p =
+        tl_fleet_find(&run->fleet, slot->kill.target, slot->kill.index);
+    bool happened = slot->state != TL_DRILL_WAITING;
+    double down = tl_drill_down_seconds(slot);
+    double recovery = tl_drill_recovery_seconds(slot);
     return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "what", p->name,
-                     "when", kill->text, "happened", (int)c->killed, "seconds",
-                     number_or_null(c->killed, (double)c->killed_ms / 1000), "version",
-                     count_or_null(c->has_version, c->version), "down_seconds",
-                     number_or_null(down >= 0, down), "recovery_seconds",
-                     number_or_null(recovery >= 0, recovery), "resumed_from",
-                     count_or_null(counts, c->base));
+                     "when", slot->kill.text, "happened", (int)happened, "seconds",
+                     number_or_null(happened, (double)slot->killed_ms / 1000),
+                     "version", count_or_null(slot->has_version, slot->version),
+                     "down_seconds", number_or_null(down >= 0, down),
+                     "recovery_seconds", number_or_null(recovery >= 0, recovery),
+                     "resumed_from", count_or_null(slot->has_base, slot->base));
 }
 
 static json_t *kills_json(const struct tl_run *run) {
     json_t *kills = json_array();
     for (size_t i = 0; i < run->options.drill.count; i++) {
-        if (json_array_append_new(kills, kill_json(run, i)) != 0) {
+        if (json_array_append_new(kills,
+                                  kill_json(run, &run->options.drill.slots[i])) != 0) {
             json_decref(kills);
             return NULL;
         }
@@ -121,27 +120,30 @@ static void print_seconds(double seconds, FILE *out) {
     }
 }
 
-static void print_kills(const struct tl_run *run, FILE *out) {
-    if (run->options.drill.count == 0) {
-        return;
+static void print_kill(const struct tl_run *run, const struct tl_drill_slot *slot,
+                       FILE *out) {
+    const struct tl_process *p =
+        tl_fleet_find(&run->fleet, slot->kill.target, slot->kill.index);
+    (void)fprintf(out, "  %-14s", p->name);
+    if (slot->state == TL_DRILL_WAITING) {
+        (void)fprintf(out, "  %8s  %8s", "never", "-");
+    } else {
+        (void)fprintf(out, "  %8.1f  %8" PRIu64, (double)slot->killed_ms / 1000,
+                      slot->version);
     }
-    (void)fprintf(out, "\n%-14s  %8s  %9s  %10s  %10s  %s\n", "killed", "at s",
-                  "version", "down s", "recovery s", "schedule");
-    for (size_t i = 0; i < run->options.drill.count; i++) {
-        const struct tl_drill_kill *kill = &run->options.drill.slots[i].kill;
-        const struct tl_casualty *c = &run->casualties[i];
-        const struct tl_process *p =
-            tl_fleet_find(&run->fleet, kill->target, kill->index);
-        if (!c->killed) {
-            (void)fprintf(out, "%-14s  %8s  %9s  %10s  %10s  %s\n", p->name, "never",
-                          "-", "-", "-", kill->text);
-            continue;
-        }
-        (void)fprintf(out, "%-14s  %8.1f  %9" PRIu64, p->name,
-                      (double)c->killed_ms / 1000, c->version);
-        print_seconds(tl_casualty_down_seconds(c), out);
-        print_seconds(tl_casualty_recovery_seconds(c), out);
-        (void)fprintf(out, "  %s\n", kill->text);
+    print_seconds(tl_drill_down_seconds(slot), out);
+    print_seconds(tl_drill_recovery_seconds(slot), out);
+    (void)fprintf(out, "  %s\n", slot->kill.text);
+}
+
+static void print_kills(const struct tl_run *run, FILE *out) {
+    const struct tl_drill *drill = &run->options.drill;
+    if (drill->count > 0) {
+        (void)fprintf(out, "\n  %-14s  %8s  %8s  %10s  %10s  %s\n", "killed", "at s",
+                      "version", "down s", "recovery s", "schedule");
+    }
+    for (size_t i = 0; i < drill->count; i++) {
+        print_kill(run, &drill->slots[i], out);
     }
 }
 

@@ -160,6 +160,18 @@ int tl_drill_parse(const char *text, struct tl_drill_kill *ret_kill) {
     return rc;
 }
 
+static uint32_t how_many(enum tl_drill_target target,
+                         const struct tl_drill_limits *limits) {
+    switch (target) {
+    case TL_DRILL_SERVER:
+        return limits->servers;
+    case TL_DRILL_WORKER:
+        return limits->workers;
+    default:
+        return 1;
+    }
+}
+
 /* Is there such a service in this job? */
 static int check_target(const struct tl_drill_kill *kill,
                         const struct tl_drill_limits *limits) {
@@ -169,10 +181,7 @@ static int check_target(const struct tl_drill_kill *kill,
                        "runs; use --strategy checkpoint",
                        kill->text);
     }
-    bool is_server = kill->target == TL_DRILL_SERVER;
-    uint32_t count = is_server                         ? limits->servers
-                     : kill->target == TL_DRILL_WORKER ? limits->workers
-                                                       : 1;
+    uint32_t count = how_many(kill->target, limits);
     if (kill->index >= count) {
         return tl_fail(TL_E_CONFIG,
                        "--kill %s: there is no %s/%" PRIu32 "; the job has %" PRIu32

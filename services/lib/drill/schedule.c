@@ -13,10 +13,7 @@ int tl_drill_add(struct tl_drill *d, const struct tl_drill_kill *kill) {
         return tl_fail(TL_E_LIMIT, "--kill %s: more than %u kills in one run",
                        kill->text, TL_DRILL_MAX);
     }
-    d->slots[d->count].kill = *kill;
-    d->slots[d->count].state = TL_DRILL_WAITING;
-    d->slots[d->count].killed_ms = 0;
-    d->count++;
+    d->slots[d->count++] = (struct tl_drill_slot){.kill = *kill};
     return 0;
 }
 
@@ -52,13 +49,4 @@ size_t tl_drill_due(const struct tl_drill *d, const struct tl_drill_moment *mome
         }
     }
     return n;
-}
-
-void tl_drill_killed(struct tl_drill *d, size_t slot, int64_t now_ms) {
-    d->slots[slot].state = TL_DRILL_DOWN;
-    d->slots[slot].killed_ms = now_ms;
-}
-
-void tl_drill_restarted(struct tl_drill *d, size_t slot) {
-    d->slots[slot].state = TL_DRILL_BACK;
 }

@@ -23,6 +23,11 @@ static size_t due(int64_t now_ms, uint64_t version, struct tl_drill_action *acti
     return tl_drill_due(&drill, &moment, actions, TL_DRILL_MAX);
 }
 
+static void killed(size_t slot, int64_t now_ms) {
+    const struct tl_drill_moment moment = {.now_ms = now_ms};
+    tl_drill_killed(&drill, slot, &moment);
+}
+
 static struct tl_drill_action actions[TL_DRILL_MAX];
 
 static void test_by_version(void **state) {
@@ -31,11 +36,11 @@ static void test_by_version(void **state) {
     assert_int_equal(due(1000, 299, actions), 0);
     assert_int_equal(due(1100, 300, actions), 1);
     assert_int_equal(actions[0].kind, TL_DRILL_KILL);
-    tl_drill_killed(&drill, actions[0].slot, 1100);
+    killed(actions[0].slot, 1100);
     assert_int_equal(due(6099, 300, actions), 0);
     assert_int_equal(due(6100, 300, actions), 1);
     assert_int_equal(actions[0].kind, TL_DRILL_RESTART);
-    tl_drill_restarted(&drill, actions[0].slot);
+    tl_drill_restarted(&drill, actions[0].slot, 6100);
     /* The version falls and comes by again: nothing happens twice. */
     assert_int_equal(due(7000, 250, actions), 0);
     assert_int_equal(due(9000, 400, actions), 0);
@@ -62,7 +67,7 @@ static void test_not_done_is_due_again(void **state) {
     add("server@updates=20,down=1s");
     assert_int_equal(due(100, 25, actions), 2);
     assert_int_equal(actions[0].slot, 0);
-    tl_drill_killed(&drill, 0, 100); /* the second could not be: the target is down */
+    killed(0, 100); /* the second could not be: the target is down */
     assert_int_equal(due(200, 25, actions), 1);
     assert_int_equal(actions[0].kind, TL_DRILL_KILL);
     assert_int_equal(actions[0].slot, 1);
@@ -75,7 +80,7 @@ static void test_not_done_is_due_again(void **state) {
 static void test_down_forever(void **state) {
     (void)state;
     add("worker@seconds=1,down=forever");
-    tl_drill_killed(&drill, 0, 1000);
+    killed(0, 1000);
     assert_int_equal(due(INT64_MAX / 2, 0, actions), 0);
     assert_int_equal(drill.slots[0].state, TL_DRILL_DOWN);
 }
