@@ -1,0 +1,43 @@
+# A thin front to CMake (CMakePresets.json) and scripts/. `make` shows what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PREFIX ?= /usr/local
+BUILD := build/release
+
+.PHONY: help bootstrap build demo check test bench lint format install clean
+
+help: ## show this
+	@echo "Throughline: training that goes on through the death of its parameter servers"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+bootstrap: ## install what is missing (Debian and Ubuntu packages; says what)
+	@scripts/bootstrap
+
+build: bootstrap ## compile everything into build/release
+	@scripts/build release
+
+demo: build ## train on real images through two SIGKILLs of the server
+	@scripts/demo
+
+check: bootstrap ## unit tests: the inner loop, under a minute once built
+	@scripts/test release unit
+
+test: bootstrap ## every test: units, then real processes killed for real
+	@scripts/test release
+
+bench: build ## measure; each line has a ratio, its reference and a verdict
+	@scripts/bench
+
+lint: ## format, clang-tidy, headers alone, shellcheck
+	@scripts/bootstrap lint
+	@scripts/lint
+
+format: ## rewrite our C files in the house format
+	@scripts/bootstrap lint
+	@scripts/format
+
+install: build ## install programs, headers and library; PREFIX=/usr/local DESTDIR=
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean: ## remove what was built
+	@rm -rf build/release build/debug build/asan build/tsan
