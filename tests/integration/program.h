@@ -2,7 +2,8 @@
 #ifndef THROUGHLINE_TESTS_PROGRAM_H
 #define THROUGHLINE_TESTS_PROGRAM_H
 
-#include <cmocka.h>
+#include "test.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,12 +11,8 @@
 #include <jansson.h>
 #include <limits.h>
 #include <poll.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,7 +97,8 @@ static inline char *program_read(const char *path) {
     assert_non_null(f);
     char *text = calloc(1, 1 << 20);
     assert_non_null(text);
-    (void)fread(text, 1, (1 << 20) - 1, f);
+    size_t n = fread(text, 1, (1 << 20) - 1, f);
+    text[n] = '\0';
     (void)fclose(f);
     return text;
 }

@@ -1,0 +1,93 @@
+/* job_run.h - `throughline run` as a test sees it: arguments in, one JSON object out.
+ */
+#ifndef THROUGHLINE_TESTS_JOB_RUN_H
+#define THROUGHLINE_TESTS_JOB_RUN_H
+
+#include "program.h"
+
+#include <stdarg.h>
+
+#define JOB_MLP TL_SOURCE_DIR "/examples/fashion-mlp.json"
+
+/* Run the small model to its end, with further arguments ended by NULL. The result,
+ * which must be a success, is a new reference. */
+static inline json_t *job_run(const char *out, int deadline_s, ...) {
+    const char *argv[PROGRAM_ARGS_MAX] = {"throughline", "run",   JOB_MLP,
+                                          "--json",      "--out", out};
+    size_t n = 6;
+    va_list args;
+    va_start(args, deadline_s);
+    const char *arg = NULL;
+    while ((arg = va_arg(args, const char *)) != NULL) {
+        assert_true(n < PROGRAM_ARGS_MAX - 1);
+        argv[n++] = arg;
+    }
+    va_end(args);
+    return program_json(deadline_s, argv);
+}
+
+/* Directory `name` under this test's own. */
+static inline const char *job_out(const char *name) {
+    static char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/%s", scratch(), name);
+    return path;
+}
+
+/* The last sequence that worker `w` wrote into its ledger: its fourth number. */
+static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/ledger-%u",
+                   json_string_value(json_object_get(result, "out")), w);
+    uint64_t record[8] = {0};
+    FILE *f = fopen(path, "rb");
+    assert_non_null(f);
+    assert_int_equal(fread(record, sizeof(record), 1, f), 1);
+    (void)fclose(f);
+    return record[3];
+}
+
+/* Every gradient that a worker saw acknowledged is in the state, or counted as lost.
+ * The workers' side is their ledgers', the other the server's: nobody counted both. */
+static inline void job_assert_losses_exact(const json_t *result, unsigned workers) {
+    uint64_t acknowledged = 0;
+    for (unsigned w = 0; w < workers; w++) {
+        acknowledged += job_acknowledged(result, w);
+    }
+    double accounted = number(result, "folded") + number(result, "lost");
+    if ((double)acknowledged != accounted) {
+        char *text = json_dumps(result, JSON_INDENT(1));
+        fail_msg("workers saw %llu acknowledged, the state has and has lost %.0f:\n%s",
+                 (unsigned long long)acknowledged, accounted, text);
+        free(text);
+    }
+}
+
+/* Kill number `i` happened, and what was killed went on. */
+static inline const json_t *job_assert_recovered(const json_t *result, size_t i) {
+    const json_t *kill = json_array_get(json_object_get(result, "kills"), i);
+    assert_non_null(kill);
+    assert_true(json_is_true(json_object_get(kill, "happened")));
+    assert_true(number(kill, "down_seconds") > 0.0);
+    assert_true(number(kill, "recovery_seconds") >= number(kill, "down_seconds"));
+    return kill;
+}
+
+/* The snapshots that a run left are whole. */
+static inline void job_assert_snapshots_valid(const json_t *result) {
+    char store[PATH_MAX + 64];
+    (void)snprintf(store, sizeof(store), "--store=file://%s/checkpoints",
+                   json_string_value(json_object_get(result, "out")));
+    const char *argv[] = {"throughline", "checkpoints", "verify", store, NULL};
+    struct outcome o = program_run(60, argv);
+    if (o.exit_code != 0) {
+        fail_msg("checkpoints verify: exit %d\n%s%s", o.exit_code, o.out, o.err);
+    }
+    outcome_done(&o);
+}
+
+/* Nothing of this test's directory is still running. */
+static inline void job_assert_nothing_runs(void) {
+    assert_int_equal(processes_with(scratch()), 0);
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* Jobs that lose a service to SIGKILL and go on: real processes, real Redis, real data.
+ */
+#include "job_run.h"
+
+static int remove_scratch(void **state) {
+    (void)state;
+    scratch_remove();
+    return 0;
+}
+
+static void assert_survived_two_server_kills(const json_t *result) {
+    assert_true(number(result, "updates") >= 900);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *kill = job_assert_recovered(result, i);
+        /* The failure was one: the server went on from an older version. */
+        assert_true(number(kill, "resumed_from") > 0);
+        assert_true(number(kill, "resumed_from") <= number(kill, "version"));
+    }
+    assert_true(number(result, "accuracy") > 0.7);
+    job_assert_losses_exact(result, 2);
+    job_assert_snapshots_valid(result);
+    job_assert_nothing_runs();
+}
+
+static void async_checkpointing(void **state) {
+    (void)state;
+    json_t *result = job_run(
+        job_out("async"), 120, "--until=updates=900", "--checkpoint-every-updates=100",
+        "--kill=server@updates=250,down=1s", "--kill=server@updates=550,down=1s", NULL);
+    assert_survived_two_server_kills(result);
+    json_decref(result);
+}
+
+static void sync_checkpointing(void **state) {
+    (void)state;
+    json_t *result =
+        job_run(job_out("sync"), 120, "--until=updates=900", "--consistency=sync",
+                "--checkpoint-every-updates=100", "--kill=server@updates=250,down=1s",
+                "--kill=server@updates=550,down=1s", NULL);
+    assert_survived_two_server_kills(result);
+    json_decref(result);
+}
+
+static void ssp_with_three_shards(void **state) {
+    (void)state;
+    json_t *result = job_run(
+        job_out("ssp"), 120, "--until=updates=600", "--consistency=ssp", "--shards=3",
+        "--checkpoint-every-updates=50", "--kill=server/1@updates=300,down=1s", NULL);
+    (void)job_assert_recovered(result, 0);
+    assert_true(number(result, "accuracy") > 0.7);
+    job_assert_snapshots_valid(result);
+    json_decref(result);
+    job_assert_nothing_runs();
+}
+
+static void without_checkpoints_all_is_lost_and_counted(void **state) {
+    (void)state;
+    json_t *result =
+        job_run(job_out("none"), 120, "--until=updates=400", "--strategy=none",
+                "--kill=server@updates=200,down=1s", NULL);
+    const json_t *kill = job_assert_recovered(result, 0);
+    assert_true(number(kill, "resumed_from") == 0);
+    assert_true(number(result, "lost") >= 200);
+    job_assert_losses_exact(result, 2);
+    json_decref(result);
+}
+
+static void a_dead_worker_does_not_stop_a_sync_job(void **state) {
+    (void)state;
+    /* Down for longer than its lease: the other goes on alone, then with it again. */
+    json_t *result = job_run(job_out("worker"), 120, "--until=updates=900",
+                             "--consistency=sync", "--membership-lease-ms=1000",
+                             "--kill=worker/1@updates=200,down=3s", NULL);
+    (void)job_assert_recovered(result, 0);
+    assert_true(number(result, "lost") == 0);
+    job_assert_losses_exact(result, 2);
+    json_decref(result);
+}
+
+static void losing_a_helper_is_not_losing_the_job(void **state) {
+    (void)state;
+    json_t *result = job_run(job_out("helpers"), 120, "--until=updates=1500",
+                             "--kill=redis@updates=200,down=1s",
+                             "--kill=checkpointer@updates=500,down=1s",
+                             "--kill=monitor@updates=800,down=1s", NULL);
+    for (size_t i = 0; i < 3; i++) {
+        (void)job_assert_recovered(result, i);
+    }
+    assert_true(number(result, "lost") == 0);
+    assert_true(number(result, "updates") >= 1500);
+    job_assert_losses_exact(result, 2);
+    job_assert_snapshots_valid(result);
+    json_decref(result);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(async_checkpointing),
+        cmocka_unit_test(sync_checkpointing),
+        cmocka_unit_test(ssp_with_three_shards),
+        cmocka_unit_test(without_checkpoints_all_is_lost_and_counted),
+        cmocka_unit_test(a_dead_worker_does_not_stop_a_sync_job),
+        cmocka_unit_test(losing_a_helper_is_not_losing_the_job),
+    };
+    return cmocka_run_group_tests_name("recovery", tests, NULL, remove_scratch);
+}
