@@ -45,12 +45,14 @@ static void last_is_over(struct shard *s) {
 /* ---- failures ---------------------------------------------------------------------
  */
 
-/* Said once until the server answers again. */
+/* Said once until the server answers again. At the start of a job the servers may come
+ * after us: nothing to warn of. */
 static void server_failed(struct shard *s, int error, const char *why) {
     const int64_t now_ms = tl_now_ms();
     if (s->failures++ == 0) {
-        tl_log_line(TL_WARNING, "server not reached", "shard", tl_text_u64(s->number),
-                    "error", tl_error_name(error), "why", why, NULL);
+        tl_log_line(s->writer == 0 ? TL_INFO : TL_WARNING, "server not reached",
+                    "shard", tl_text_u64(s->number), "error", tl_error_name(error),
+                    "why", why, NULL);
     }
     if (s->step == SHARD_FETCHING) {
         tl_metric_add(s->owner->gauges.failures, 1);

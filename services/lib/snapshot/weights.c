@@ -138,9 +138,15 @@ static int gather_shard(struct gathering *g, uint32_t shard) {
         }
     }
     tl_manifests_free(list, count);
-    return r == TL_E_NOTFOUND || r == TL_E_CORRUPT
+    if (r != TL_E_NOTFOUND && r != TL_E_CORRUPT) {
+        return r;
+    }
+    return g->max_version == UINT64_MAX
                ? tl_fail(TL_E_NOTFOUND, "shard %" PRIu32 ": no valid snapshot", shard)
-               : r;
+               : tl_fail(TL_E_NOTFOUND,
+                         "shard %" PRIu32
+                         ": no valid snapshot of at most version %" PRIu64,
+                         shard, g->max_version);
 }
 
 int tl_snapshot_weights_at(struct tl_store *store, uint64_t max_version,

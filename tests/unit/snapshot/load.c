@@ -25,6 +25,7 @@ static void apply(struct tl_fold *f, struct tl_record r) {
     struct tl_fold_effect effect;
     r.position = tl_fold_position(f) + 1u;
     r.shard = tl_fold_config(f)->shard;
+    r.epoch = tl_fold_epoch(f);
     r.incarnation = 1;
     assert_int_equal(tl_fold_apply(f, &r, &effect), 0);
 }
