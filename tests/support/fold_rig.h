@@ -21,7 +21,7 @@ static inline uint64_t rig_random(uint64_t *seed) {
 }
 
 static inline uint64_t rig_below(uint64_t *seed, uint64_t n) {
-    return rig_random(seed) % n;
+    return n > 0 ? rig_random(seed) % n : 0;
 }
 
 /* In [-1, 1), all values exact. */

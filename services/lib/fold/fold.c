@@ -76,7 +76,7 @@ static int create_lists(struct tl_fold *f) {
         return tl_fail(TL_E_NOMEM, "fold: out of memory for lists of blocks");
     }
     create_arrays(f, f->indices);
-    tl_views_init(f, f->indices + 2 * TL_ARRAYS * f->block_count);
+    tl_views_init(f, f->indices + 2 * (size_t)TL_ARRAYS * f->block_count);
     return tl_cut_init(f, f->indices + TL_ARRAYS * f->block_count);
 }
 
@@ -87,7 +87,8 @@ int tl_fold_create(const struct tl_fold_config *config, struct tl_fold **ret_fol
     }
     struct tl_fold *f = calloc(1, sizeof(*f));
     if (!f) {
-        return tl_fail(TL_E_NOMEM, "fold: out of memory");
+        (void)tl_fail(TL_E_NOMEM, "fold: out of memory");
+        return TL_E_NOMEM;
     }
     f->config = *config;
     f->rate = config->optimizer.learning_rate;

@@ -20,17 +20,18 @@ static const char magic[8] = {'T', 'L', 'S', 'T', 'A', 'T', 'E', '1'};
 /* ---- the walk ------------------------------------------------------------------- */
 
 struct walk {
+    bool writes;
     uint8_t *to;         /* writing: next byte */
-    const uint8_t *from; /* reading: next byte; NULL when writing */
+    const uint8_t *from; /* reading: next byte */
 };
 
 static void walk_bytes(struct walk *k, void *value, size_t size) {
-    if (k->from) {
-        memcpy(value, k->from, size);
-        k->from += size;
-    } else {
+    if (k->writes) {
         memcpy(k->to, value, size);
         k->to += size;
+    } else {
+        memcpy(value, k->from, size);
+        k->from += size;
     }
 }
 
@@ -180,7 +181,7 @@ static struct head head_of(const struct tl_fold *f) {
 }
 
 size_t tl_state_encode(const struct tl_fold *f, uint8_t *bytes) {
-    struct walk k = {.to = bytes};
+    struct walk k = {.writes = true, .to = bytes};
     struct head h = head_of(f);
     walk_head(&k, &h);
     assert(k.to == bytes + TL_STATE_FIXED_BYTES);
