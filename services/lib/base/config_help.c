@@ -17,16 +17,16 @@ static const char *placeholder(const struct tl_option *o) {
     }
 }
 
-/* "Default 2; a whole number from 1 to 64, in ms." */
+/* "default 2; a whole number from 1 to 64, in ms" */
 static void print_facts(const struct tl_option *o, FILE *out) {
     char right[256];
     tl_option_describe(o, right, sizeof(right));
     if (o->fallback == NULL) {
-        (void)fputs("Required; ", out);
+        (void)fputs("required; ", out);
     } else if (o->fallback[0] != '\0') {
-        (void)fprintf(out, "Default %s; ", o->fallback);
+        (void)fprintf(out, "default %s; ", o->fallback);
     }
-    (void)fprintf(out, "%s%s%s.", right, o->unit != NULL ? ", in " : "",
+    (void)fprintf(out, "%s%s%s", right, o->unit != NULL ? ", in " : "",
                   o->unit != NULL ? o->unit : "");
 }
 
@@ -36,8 +36,8 @@ void tl_config_help(const struct tl_option_table *t, FILE *out) {
         char flag[TL_VARIABLE_MAX];
         tl_flag_spell(o->name, flag, sizeof(flag));
         if (o->type != TL_OPT_JSON) {
-            (void)fprintf(out, "  %s%s%s\n      %s ", flag, o->secret ? "-file" : "",
-                          placeholder(o), o->doc);
+            (void)fprintf(out, "  %s%s%s\n      %s\n      ", flag,
+                          o->secret ? "-file" : "", placeholder(o), o->doc);
             print_facts(o, out);
             (void)fputc('\n', out);
         }

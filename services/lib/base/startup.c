@@ -11,7 +11,7 @@
 
 /* The tables in the order in which they are asked, each with what it fills. */
 struct startup {
-    const char *service, *summary;
+    const char *program, *summary;
     const struct tl_option_table *tables[TABLES_MAX];
     void *targets[TABLES_MAX];
     size_t count;
@@ -31,8 +31,8 @@ static void add_table(struct startup *s, const struct tl_option_table *table,
  * --------------------------------------------------------- */
 
 static void print_help(const struct startup *s) {
-    (void)printf("%s - %s\n\nUsage: %s --job FILE [--option value]...\n", s->service,
-                 s->summary, s->service);
+    (void)printf("%s - %s\n\nUsage: %s --job FILE [--option value]...\n", s->program,
+                 s->summary, s->program);
     if (s->extra != NULL) {
         (void)puts("\nOptions of this service:");
         tl_config_help(s->extra, stdout);
@@ -47,7 +47,7 @@ static void print_help(const struct startup *s) {
 }
 
 static void print_markdown(const struct startup *s) {
-    (void)printf("## %s\n\nOptions of its own: %s.\n\n", s->service, s->summary);
+    (void)printf("## %s\n\nThe service that %s.\n\n", s->program, s->summary);
     if (s->extra != NULL) {
         tl_config_markdown(s->extra, stdout);
     }
@@ -65,7 +65,7 @@ static bool answer(const struct startup *s, const char *flag) {
     if (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0) {
         print_help(s);
     } else if (strcmp(flag, "--version") == 0) {
-        (void)printf("%s %s\n", s->service, TL_VERSION);
+        (void)printf("%s %s\n", s->program, TL_VERSION);
     } else if (strcmp(flag, "--help-markdown") == 0) {
         print_markdown(s);
     } else if (strcmp(flag, "--help-flags") == 0) {
@@ -187,10 +187,19 @@ static int read_all(const struct startup *s, int argc, char *const *argv) {
     return rc != 0 ? rc : check_run(s->options);
 }
 
+/* What the user typed, without the directory. */
+static const char *program_of(const char *argument, const char *service) {
+    if (argument == NULL) {
+        return service;
+    }
+    const char *slash = strrchr(argument, '/');
+    return slash != NULL ? slash + 1 : argument;
+}
+
 void tl_service_start(const char *service, const char *summary, int argc, char **argv,
                       const struct tl_option_table *extra, void *extra_target,
                       struct tl_service_options *ret_options, struct tl_job *ret_job) {
-    struct startup s = {.service = service,
+    struct startup s = {.program = program_of(argv[0], service),
                         .summary = summary,
                         .extra = extra,
                         .options = ret_options,
@@ -206,7 +215,7 @@ void tl_service_start(const char *service, const char *summary, int argc, char *
         }
     }
     if (read_all(&s, argc, argv) != 0) {
-        (void)fprintf(stderr, "%s: %s\n", service, tl_error_text());
+        (void)fprintf(stderr, "%s: %s\n", s.program, tl_error_text());
         exit(TL_EXIT_CONFIG);
     }
     tl_log_setup(service, ret_job->name, ret_options->run, ret_options->index,

@@ -4,13 +4,6 @@
 
 #include "scratch.h"
 
-/* The fold's own cut, told what it is asked for; base is tested without the fold. */
-void tl_shard_slice(uint64_t total, uint32_t shards, uint32_t shard,
-                    uint64_t *ret_first, uint64_t *ret_count) {
-    *ret_first = total * 100 + shards * UINT64_C(10) + shard;
-    *ret_count = 7;
-}
-
 static const char text[] =
     "{\"name\": \"fashion\", \"model\": \"models/m.json\", \"data\": {"
     "\"train_images\": \"data/a\", \"train_labels\": \"data/b\", "
@@ -235,8 +228,8 @@ static void the_fold_gets_what_the_job_says(void **state) {
     set("sync.quorum", "1");
     set("clip.norm", "2.5");
     tl_job_fold_config(&job, 1000, 2, &c);
-    assert_int_equal(c.first, 100032);
-    assert_int_equal(c.count, 7);
+    assert_int_equal(c.first, 667);
+    assert_int_equal(c.count, 333);
     assert_int_equal(c.consistency, TL_SYNC);
     assert_int_equal(c.quorum, 1);
     assert_int_equal(c.start_workers, 2);
@@ -246,6 +239,30 @@ static void the_fold_gets_what_the_job_says(void **state) {
     set("consistency", "async");
     tl_job_fold_config(&job, 1000, 2, &c);
     assert_int_equal(c.start_workers, 0);
+}
+
+/* ---- the shipped examples
+ * ------------------------------------------------------------- */
+
+/* A local run brings the store; all else must be there. */
+static void the_examples_are_right(void **state) {
+    (void)state;
+    static const char *const names[] = {"fashion-cnn", "fashion-mlp",
+                                        "fashion-cnn-paper"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char path[256];
+        (void)snprintf(path, sizeof(path), "%s/examples/%s.json", TL_SOURCE_DIR,
+                       names[i]);
+        assert_int_equal(tl_job_load(path, &job), 0);
+        assert_string_equal(job.name, names[i]);
+        assert_int_equal(access(job.train_images, R_OK), 0);
+        assert_int_equal(access(job.train_labels, R_OK), 0);
+        assert_int_equal(access(job.test_images, R_OK), 0);
+        assert_int_equal(access(job.test_labels, R_OK), 0);
+        set("checkpoint.store", "file:///tmp/store");
+        assert_int_equal(tl_job_check(&job), 0);
+        tl_job_done(&job);
+    }
 }
 
 static int setup(void **state) {
@@ -272,6 +289,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_place_that_cannot_be_written_is_named, load,
                                         done),
         cmocka_unit_test_setup_teardown(the_fold_gets_what_the_job_says, load, done),
+        cmocka_unit_test(the_examples_are_right),
     };
     return cmocka_run_group_tests(tests, setup, scratch_teardown);
 }
