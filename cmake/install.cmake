@@ -1,1 +1,24 @@
-# The public client library: headers, one archive per stage it needs, pkg-config file.
+# The public client library, for anybody's trainer: libthroughline with nothing visible but
+# the functions of client.h and error.h, those two headers, and a pkg-config file.
+if(NOT TARGET tl_client)
+  return()
+endif()
+target_link_libraries(tl_client PUBLIC m)
+
+add_library(tl_public SHARED $<TARGET_OBJECTS:tl_client>)
+set_target_properties(tl_public PROPERTIES
+  OUTPUT_NAME throughline
+  LINKER_LANGUAGE C
+  VERSION ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR}
+  LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/throughline.map)
+target_link_libraries(tl_public PRIVATE tl_log tl_member tl_wire tl_base m)
+target_link_options(tl_public PRIVATE
+  -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/throughline.map -Wl,--as-needed)
+
+configure_file(${CMAKE_CURRENT_LIST_DIR}/throughline.pc.in throughline.pc @ONLY)
+install(TARGETS tl_public LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES include/throughline/client.h include/throughline/error.h
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/throughline)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/throughline.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -107,9 +107,10 @@ uint64_t tl_client_shard_version(const struct tl_client *client, uint32_t shard)
  * acknowledged or refused it. Sequences rise. ret_result may be NULL. A refusal is no
  * error: see result->refused.
  *   TL_E_INVALID      not joined, or a sequence below the last one
- *   TL_E_TIMEOUT      a shard gave no answer within patience_ms (the others did); may
- * be repeated with the same sequence TL_E_INTERRUPTED  tl_client_interrupt(); the push
- * may or may not have been folded, and may be repeated with the same sequence
+ *   TL_E_TIMEOUT      a shard gave no answer within patience_ms (the others did): may
+ *                     be repeated with the same sequence
+ *   TL_E_INTERRUPTED  tl_client_interrupt(): the push may or may not have been folded,
+ *                     and may be repeated likewise
  *   TL_E_FENCED       a newer process runs under this worker number
  *   TL_E_ENDED        the job is over (this gradient may still have been folded)
  *   TL_E_MISMATCH, TL_E_PROTOCOL  a server is not what it was

@@ -29,6 +29,9 @@ struct fake_server {
     int listen_fd;
     int stop_pipe[2];
     pthread_t thread;
+    pthread_mutex_t lock;
+    int connection_fd; /* -1: none; under the lock */
+    bool stopping;     /* under the lock */
 };
 
 /* ---- bytes ----------------------------------------------------------------------- */
@@ -100,7 +103,7 @@ static inline uint8_t *fake_frame(struct tl_header *header, const void *payload,
                                   size_t *ret_size) {
     bool has_sum = header->length > 0 && (header->flags & TL_FLAG_CHECKSUM) != 0;
     size_t size = TL_HEADER_BYTES + header->length + (has_sum ? TL_TRAILER_BYTES : 0);
-    uint8_t *frame = malloc(size);
+    uint8_t *frame = malloc(TL_HEADER_BYTES + header->length + TL_TRAILER_BYTES);
     struct tl_sum *sum = NULL;
     if (frame == NULL || tl_sum_new(&sum) != 0) {
         abort();
@@ -159,6 +162,16 @@ static inline void fake_set_deadline(int fd) {
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
 
+/* Makes `fd` (-1: none) the connection that stopping cuts; false when it is too late.
+ */
+static inline bool fake_set_connection(struct fake_server *f, int fd) {
+    pthread_mutex_lock(&f->lock);
+    f->connection_fd = fd;
+    bool stopping = f->stopping;
+    pthread_mutex_unlock(&f->lock);
+    return !stopping;
+}
+
 static inline void *fake_server_main(void *arg) {
     struct fake_server *f = arg;
     for (unsigned connection = 1;; connection++) {
@@ -170,7 +183,10 @@ static inline void *fake_server_main(void *arg) {
         int fd = accept(f->listen_fd, NULL, NULL);
         if (fd >= 0) {
             fake_set_deadline(fd);
-            f->handle(f->ctx, fd, connection);
+            if (fake_set_connection(f, fd)) {
+                f->handle(f->ctx, fd, connection);
+            }
+            (void)fake_set_connection(f, -1);
             close(fd);
         }
     }
@@ -208,6 +224,9 @@ static inline void fake_server_start(struct fake_server *f, bool tcp,
                                      void (*handle)(void *, int, unsigned), void *ctx) {
     f->handle = handle;
     f->ctx = ctx;
+    f->connection_fd = -1;
+    f->stopping = false;
+    pthread_mutex_init(&f->lock, NULL);
     if (tcp) {
         fake_listen_tcp(f);
     } else {
@@ -219,10 +238,17 @@ static inline void fake_server_start(struct fake_server *f, bool tcp,
     }
 }
 
-/* The handler now running must return by itself: close the client's end first. */
+/* As if the process had died: the open connection is cut too. */
 static inline void fake_server_stop(struct fake_server *f) {
     (void)!write(f->stop_pipe[1], "x", 1);
+    pthread_mutex_lock(&f->lock);
+    f->stopping = true;
+    if (f->connection_fd >= 0) {
+        (void)shutdown(f->connection_fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&f->lock);
     (void)pthread_join(f->thread, NULL);
+    pthread_mutex_destroy(&f->lock);
     close(f->listen_fd);
     close(f->stop_pipe[0]);
     close(f->stop_pipe[1]);
