@@ -13,7 +13,7 @@ enum { FILTERS, KERNEL, PADDING, STRIDE };
 
 #define KERNEL_MAX   31
 /* Floats of patches in a block: half of a common 512 KiB cache. */
-#define BLOCK_FLOATS (64u * 1024u)
+#define BLOCK_FLOATS ((size_t)64 * 1024)
 /* From this run length on, listing the derivatives beats multiplying the zeros. */
 #define SPARSE_RUN   16u
 

@@ -116,24 +116,26 @@ void tl_nn_declare(struct tl_nn_layer *l, const char *name, enum tl_nn_fill fill
     l->parameters += t->count;
 }
 
-static int find_kind(const struct place *at, const json_t *object,
-                     const struct tl_nn_kind **ret_kind) {
+/* NULL: the failure has been recorded. */
+static const struct tl_nn_kind *find_kind(const struct place *at,
+                                          const json_t *object) {
     const char *names[COUNT(kinds)];
     const char *type = json_string_value(json_object_get(object, "type"));
     if (type == NULL) {
-        return tl_fail(TL_E_CONFIG,
-                       "%s: must be an object with a \"type\", such as {\"type\": "
-                       "\"relu\"}",
-                       at->text);
+        (void)tl_fail(TL_E_CONFIG,
+                      "%s: must be an object with a \"type\", such as {\"type\": "
+                      "\"relu\"}",
+                      at->text);
+        return NULL;
     }
     for (size_t i = 0; i < COUNT(kinds); i++) {
         names[i] = kinds[i]->name;
         if (strcmp(type, names[i]) == 0) {
-            *ret_kind = kinds[i];
-            return 0;
+            return kinds[i];
         }
     }
-    return unknown_name(at, "type", type, names, COUNT(kinds));
+    (void)unknown_name(at, "type", type, names, COUNT(kinds));
+    return NULL;
 }
 
 static int read_options(const struct place *at, struct tl_nn_layer *l,
@@ -156,13 +158,13 @@ static int read_layer(const struct tl_nn *nn, const char *where, size_t index,
     struct place at;
     (void)snprintf(at.text, sizeof(at.text), "%.200s: layers[%zu]", where, index);
     *l = (struct tl_nn_layer){.index = index, .in = *before, .pool = 1};
-    int rc = find_kind(&at, object, &l->kind);
-    if (rc != 0) {
-        return rc;
+    l->kind = find_kind(&at, object);
+    if (l->kind == NULL) {
+        return TL_E_CONFIG;
     }
     (void)snprintf(at.text, sizeof(at.text), "%.200s: layers[%zu] (%s)", where, index,
                    l->kind->name);
-    rc = read_options(&at, l, object);
+    const int rc = read_options(&at, l, object);
     if (rc != 0) {
         return rc;
     }
@@ -212,6 +214,7 @@ static int read_layers(struct tl_nn *nn, const char *where, const json_t *array)
         return tl_fail(TL_E_NOMEM, "%s: no memory for %zu layers", where, count);
     }
     struct tl_nn_shape shape = nn->in;
+    nn->layers = 0;
     for (size_t i = 0; i < count; i++) {
         struct tl_nn_layer l;
         const int rc = read_layer(nn, where, i, json_array_get(array, i), &shape, &l);

@@ -35,9 +35,9 @@ static void fill_weights(const struct paper *p) {
     for (size_t i = 0; i < tl_nn_tensors(p->nn); i++) {
         struct tl_nn_tensor t;
         tl_nn_tensor(p->nn, i, &t);
-        const double fan_in = t.rank > 1 ? (double)(t.count / t.shape[0]) : 0.0;
+        const uint64_t fan_in = t.rank > 1 ? t.count / t.shape[0] : 0;
         fill_by_rule(p->weights + t.first, t.count, (uint32_t)i + 1u,
-                     t.rank > 1 ? 2.0 * sqrt(6.0 / fan_in) : 0.02);
+                     t.rank > 1 ? 2.0 * sqrt(6.0 / (double)fan_in) : 0.02);
     }
 }
 
