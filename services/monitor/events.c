@@ -71,33 +71,54 @@ static json_t *line(const char *event, const struct tl_member_entry *e) {
                      (json_int_t)e->version, "epoch", (json_int_t)e->epoch);
 }
 
-/* What the roster saw, in the words of the timeline; the process table is brought up to
- * date on the way. */
-static const char *name_of(struct monitor *m, const struct tl_roster_event *event) {
+/* The roster calls it a replacement when an epoch has changed; what a live process has
+ * done is no coming. */
+static bool is_same_life(const struct monitor_process *s,
+                         const struct tl_member_entry *e) {
+    return s->has_started && s->is_up && e->incarnation != 0 &&
+           s->incarnation == e->incarnation && s->pid == e->pid;
+}
+
+/* What the roster saw, in the words of the timeline; NULL: nothing to tell. The process
+ * table is brought up to date on the way. */
+static const char *name_of(struct monitor_process *s,
+                           const struct tl_roster_event *event) {
     const struct tl_member_entry *e = &event->entry;
-    struct monitor_process *s =
-        monitor_processes_find(&m->processes, e->role, e->index);
     bool is_up = event->kind == TL_ROSTER_UP || event->kind == TL_ROSTER_REPLACED;
-    bool is_first = s == NULL || !s->has_started;
-    if (s != NULL) {
-        s->entry = *e;
-        s->is_alive = is_up;
-        s->has_left = event->kind == TL_ROSTER_GONE;
-        s->has_started = true;
+    bool is_same = is_up && is_same_life(s, e);
+    bool is_first = !s->has_started;
+    s->entry = *e;
+    s->is_alive = s->is_up = is_up;
+    s->has_left = event->kind == TL_ROSTER_GONE;
+    s->has_started = true;
+    s->pid = e->pid;
+    s->incarnation = e->incarnation;
+    if (is_same) {
+        return e->role == TL_ROLE_SERVER ? "epoch" : NULL;
     }
     if (is_up) {
         return is_first ? "started" : "back";
     }
-    return event->kind == TL_ROSTER_GONE ? "gone" : "down";
+    return s->has_left ? "gone" : "down";
+}
+
+static void write_roster_event(struct monitor *m, const struct happening *h) {
+    const struct tl_member_entry *e = &h->event.entry;
+    struct monitor_process *s =
+        e->role != TL_ROLE_CLI
+            ? monitor_processes_find(&m->processes, e->role, e->index)
+            : NULL;
+    const char *name = s != NULL ? name_of(s, &h->event) : NULL;
+    if (name != NULL) {
+        monitor_write(m, h->at, line(name, e));
+    }
 }
 
 static void write_roster_events(struct monitor *m) {
     struct happening next;
     uint64_t missed = 0;
     while (take(m->events, &next, &missed)) {
-        if (next.event.entry.role != TL_ROLE_CLI) {
-            monitor_write(m, next.at, line(name_of(m, &next.event), &next.event.entry));
-        }
+        write_roster_event(m, &next);
         if (missed > 0) {
             tl_log_line(TL_WARNING, "events came faster than they could be written",
                         "missed", tl_text_u64(missed), NULL);

@@ -34,6 +34,7 @@ struct monitor_options {
 struct monitor_score {
     bool known;
     uint64_t version;  /* lowest among the shards */
+    double pulled_at;  /* tl_now_seconds() */
     double accuracy;   /* right answers / examples */
     double loss;       /* mean cross-entropy */
     uint64_t examples; /* of the test set, from its start */
@@ -98,7 +99,10 @@ extern const unsigned monitor_staleness_bounds[MONITOR_STALENESS_BOUNDS];
 struct monitor_process {
     enum tl_role role;
     uint32_t index;
-    bool has_started; /* its first event has been written */
+    bool has_started; /* an event has told of it */
+    bool is_up;       /* by that event; and which life that was about: */
+    int32_t pid;
+    uint64_t incarnation;
     bool is_alive;
     bool has_left;    /* deregistered in order */
     bool is_measured; /* answered at the last sample */

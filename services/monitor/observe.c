@@ -221,7 +221,9 @@ int monitor_observe(struct monitor_observer *o, bool whole,
         examples = o->job->evaluate_examples;
     }
     int pulled = o->has_joined ? tl_client_pull(o->client, false) : join(o);
+    double pulled_at = tl_now_seconds();
     bool has_weights = o->has_joined && (pulled == 0 || pulled == TL_E_ENDED);
     int rc = has_weights ? score_held(o, examples, pause, ret_score) : 0;
+    ret_score->pulled_at = pulled_at;
     return rc != 0 ? rc : pulled;
 }

@@ -150,5 +150,5 @@ void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
         (void)json_object_update(line, parts[i]);
         json_decref(parts[i]);
     }
-    monitor_write(m, m->measured_at, line);
+    monitor_write(m, score->known ? score->pulled_at : m->measured_at, line);
 }

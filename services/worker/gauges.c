@@ -13,7 +13,7 @@
     X(resent, TL_COUNTER, "throughline_gradients_resent_total",                        \
       "Gradient slices sent more than once.")                                          \
     X(refused, TL_COUNTER, "throughline_gradients_refused_total",                      \
-      "Gradients that a shard refused as stale, late or not finite.")                  \
+      "Gradients that a shard refused: stale, late, not finite, after the end.")       \
     X(reconnects, TL_COUNTER, "throughline_reconnects_total",                          \
       "Connections made to a server again.")                                           \
     X(wait, TL_COUNTER, "throughline_worker_wait_seconds_total",                       \
