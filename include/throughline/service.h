@@ -24,7 +24,7 @@ enum tl_exit {
 /* Exit code for an error. */
 int tl_exit_code(int error);
 
-/* ---- settings every service has: table tl_service_table -------------------------- */
+/* ---- settings every service has: table tl_service_table ------------------------- */
 
 struct tl_service_options {
     char job[TL_PATH_MAX];      /* "job": the job file */
@@ -52,8 +52,7 @@ void tl_service_start(const char *service, const char *summary, int argc, char *
 /* docs/configuration.md: the tables that all services share, as Markdown. */
 void tl_reference_markdown(FILE *out);
 
-/* ---- log lines --------------------------------------------------------------------
- */
+/* ---- log lines ------------------------------------------------------------------ */
 
 enum tl_level { TL_DEBUG = 0, TL_INFO = 1, TL_WARNING = 2, TL_ERROR = 3 };
 
@@ -73,8 +72,7 @@ const char *tl_text_u64(uint64_t v);
 const char *tl_text_i64(int64_t v);
 const char *tl_text_double(double v, int decimals);
 
-/* ---- metrics ----------------------------------------------------------------------
- */
+/* ---- metrics -------------------------------------------------------------------- */
 
 enum tl_metric_type { TL_COUNTER, TL_GAUGE, TL_HISTOGRAM };
 struct tl_metric;
@@ -108,8 +106,7 @@ TL_MUST_USE int tl_metrics_fetch(const char *http, int64_t deadline_ms,
 bool tl_metrics_find(const char *text, const char *name, const char *labels,
                      double *ret_v);
 
-/* ---- health -----------------------------------------------------------------------
- */
+/* ---- health --------------------------------------------------------------------- */
 
 /* /healthz (the loop turned within the last 10 s: tl_health_beat), /readyz
  * (tl_health_ready), /metrics, on libmicrohttpd's own thread. "off": none. ret_address
@@ -128,8 +125,7 @@ void tl_health_beat(void);
 /* `why_not` is NULL when ready, else a short static text shown by /readyz with 503. */
 void tl_health_ready(const char *why_not);
 
-/* ---- time, signals ----------------------------------------------------------------
- */
+/* ---- time, signals -------------------------------------------------------------- */
 
 int64_t tl_now_ms(void);     /* CLOCK_MONOTONIC */
 double tl_now_seconds(void); /* CLOCK_MONOTONIC */
@@ -147,8 +143,7 @@ bool tl_stop_wait(int64_t timeout_ms);
 /* A random number from the kernel, never 0. */
 uint64_t tl_random_u64(void);
 
-/* ---- timeline ---------------------------------------------------------------------
- */
+/* ---- timeline ------------------------------------------------------------------- */
 
 /* One JSON object a line, appended with a single write(): several processes of one
  * machine may write to one file. Adds "time" (Unix seconds) and "t" (seconds since the

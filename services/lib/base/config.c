@@ -3,33 +3,29 @@
 
 #include <string.h>
 
-static void *field(const struct tl_option *o, void *target) {
-    return (char *)target + o->offset;
-}
-
 /* Without a default a field is empty, whatever memory the caller brought. */
 static void clear(const struct tl_option *o, void *target) {
     switch (o->type) {
     case TL_OPT_BOOL:
-        *(bool *)field(o, target) = false;
+        *(bool *)tl_option_field(o, target) = false;
         break;
     case TL_OPT_U32:
-        *(uint32_t *)field(o, target) = 0;
+        *(uint32_t *)tl_option_field(o, target) = 0;
         break;
     case TL_OPT_U64:
-        *(uint64_t *)field(o, target) = 0;
+        *(uint64_t *)tl_option_field(o, target) = 0;
         break;
     case TL_OPT_DOUBLE:
-        *(double *)field(o, target) = 0.0;
+        *(double *)tl_option_field(o, target) = 0.0;
         break;
     case TL_OPT_STRING:
-        memset(field(o, target), 0, o->size);
+        memset(tl_option_field(o, target), 0, o->size);
         break;
     case TL_OPT_CHOICE:
-        *(int *)field(o, target) = 0;
+        *(int *)tl_option_field(o, target) = 0;
         break;
     case TL_OPT_JSON:
-        *(json_t **)field(o, target) = NULL;
+        *(json_t **)tl_option_field(o, target) = NULL;
         break;
     }
 }
@@ -76,7 +72,7 @@ void tl_config_done(const struct tl_option_table *t, void *target) {
     for (size_t i = 0; i < t->count; i++) {
         const struct tl_option *o = &t->options[i];
         if (o->type == TL_OPT_JSON) {
-            json_decref(*(json_t **)field(o, target));
+            json_decref(*(json_t **)tl_option_field(o, target));
         }
         clear(o, target);
     }

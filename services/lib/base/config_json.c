@@ -14,8 +14,7 @@ struct overlay {
 
 static int take(const struct overlay *c, const char *prefix, const json_t *object);
 
-/* ---- which option a key is ---------------------------------------------------------
- */
+/* ---- which option a key is ------------------------------------------------------ */
 
 static bool is_group(const struct tl_option_table *t, const char *name) {
     const size_t length = strlen(name);
@@ -86,8 +85,7 @@ static const struct tl_option *secret_of(const struct tl_option_table *t,
     return o != NULL && o->secret ? o : NULL;
 }
 
-/* ---- overlay ------------------------------------------------------------------------
- */
+/* ---- overlay -------------------------------------------------------------------- */
 
 static int take_secret(const struct overlay *c, const struct tl_option *o,
                        const json_t *value, const char *label) {
@@ -154,8 +152,7 @@ int tl_config_json(const struct tl_option_table *t, void *target, const json_t *
     return take(&c, "", object);
 }
 
-/* ---- dump
- * ---------------------------------------------------------------------------- */
+/* ---- dump ----------------------------------------------------------------------- */
 
 /* The object in which `name`'s last part stands, made on the way; borrowed. */
 static json_t *descend(json_t *root, const char *name, const char **ret_key) {

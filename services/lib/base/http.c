@@ -27,8 +27,7 @@ struct tl_http {
     void *ctx;
 };
 
-/* ---- replies
- * --------------------------------------------------------------------------- */
+/* ---- replies -------------------------------------------------------------------- */
 
 /* Takes ownership of `body` (malloc'ed, or NULL when memory ran out). */
 static enum MHD_Result reply(struct MHD_Connection *connection, unsigned status,
@@ -113,8 +112,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection,
     return say_page(ctx, connection, url);
 }
 
-/* ---- start and stop
- * ------------------------------------------------------------------------ */
+/* ---- start and stop ------------------------------------------------------------- */
 
 /* The thread inherits the mask: signals stay the main thread's. */
 static struct MHD_Daemon *start_daemon(struct tl_http *h, int fd) {

@@ -33,8 +33,7 @@ void tl_job_done(struct tl_job *job) {
     tl_config_done(&tl_job_table, job);
 }
 
-/* ---- save
- * ---------------------------------------------------------------------------- */
+/* ---- save ----------------------------------------------------------------------- */
 
 /* The file may be read from anywhere: its paths must not depend on this directory. */
 static int make_absolute(char path[TL_PATH_MAX]) {

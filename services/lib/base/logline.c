@@ -36,8 +36,7 @@ static struct {
     size_t field_count;
 } log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .level = TL_INFO};
 
-/* ---- numbers
- * ------------------------------------------------------------------------- */
+/* ---- numbers -------------------------------------------------------------------- */
 
 static _Thread_local char ring[RING][RING_TEXT];
 static _Thread_local unsigned ring_next;
@@ -71,8 +70,7 @@ const char *tl_text_double(double v, int decimals) {
     return text;
 }
 
-/* ---- the line
- * ------------------------------------------------------------------------ */
+/* ---- the line ------------------------------------------------------------------- */
 
 /* A line under construction: logfmt text, or a JSON object. */
 struct line {
@@ -243,8 +241,7 @@ void tl_log_line(enum tl_level level, const char *message, ...) {
     (void)pthread_mutex_unlock(&log_state.lock);
 }
 
-/* ---- setup
- * --------------------------------------------------------------------------- */
+/* ---- setup ---------------------------------------------------------------------- */
 
 static void copy(char to[FIELD_MAX_BYTES], const char *from) {
     (void)snprintf(to, FIELD_MAX_BYTES, "%s", from);

@@ -86,8 +86,7 @@ struct tl_metric *tl_metric_new(enum tl_metric_type type, const char *name,
     return m;
 }
 
-/* ---- changes
- * --------------------------------------------------------------------------- */
+/* ---- changes -------------------------------------------------------------------- */
 
 static void add(_Atomic double *to, double v) {
     double old = atomic_load_explicit(to, memory_order_relaxed);

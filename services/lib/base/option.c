@@ -11,14 +11,6 @@
 /* Whole numbers stay below what a double, and so every JSON reader, holds exactly. */
 #define WHOLE_MAX 9007199254740992.0
 
-static void *field(const struct tl_option *o, void *target) {
-    return (char *)target + o->offset;
-}
-
-static const void *field_of(const struct tl_option *o, const void *target) {
-    return (const char *)target + o->offset;
-}
-
 const struct tl_option *tl_option_find(const struct tl_option_table *t,
                                        const char *name) {
     for (size_t i = 0; i < t->count; i++) {
@@ -29,8 +21,7 @@ const struct tl_option *tl_option_find(const struct tl_option_table *t,
     return NULL;
 }
 
-/* ---- what is right ----------------------------------------------------------------
- */
+/* ---- what is right -------------------------------------------------------------- */
 
 /* A table that gives no range means the whole type. */
 static bool has_range(const struct tl_option *o) {
@@ -109,8 +100,7 @@ int tl_option_refuse(const struct tl_option *o, const char *label, const char *s
     return tl_fail(TL_E_CONFIG, "%s must be %s, not %.64s", label, right, shown);
 }
 
-/* ---- setters ------------------------------------------------------------------------
- */
+/* ---- setters -------------------------------------------------------------------- */
 
 int tl_option_set_whole(const struct tl_option *o, void *target, uint64_t v,
                         const char *label, const char *shown) {
@@ -119,9 +109,9 @@ int tl_option_set_whole(const struct tl_option *o, void *target, uint64_t v,
         return tl_option_refuse(o, label, shown);
     }
     if (o->type == TL_OPT_U32) {
-        *(uint32_t *)field(o, target) = (uint32_t)v;
+        *(uint32_t *)tl_option_field(o, target) = (uint32_t)v;
     } else {
-        *(uint64_t *)field(o, target) = v;
+        *(uint64_t *)tl_option_field(o, target) = v;
     }
     return 0;
 }
@@ -131,7 +121,7 @@ int tl_option_set_double(const struct tl_option *o, void *target, double v,
     if (!isfinite(v) || v < lowest(o) || v > highest(o)) {
         return tl_option_refuse(o, label, shown);
     }
-    *(double *)field(o, target) = v;
+    *(double *)tl_option_field(o, target) = v;
     return 0;
 }
 
@@ -147,12 +137,11 @@ int tl_option_set_string(const struct tl_option *o, void *target, const char *te
             return tl_fail(TL_E_CONFIG, "%s contains a control character", label);
         }
     }
-    memcpy(field(o, target), text, length + 1);
+    memcpy(tl_option_field(o, target), text, length + 1);
     return 0;
 }
 
-/* ---- text
- * ----------------------------------------------------------------------------- */
+/* ---- text ----------------------------------------------------------------------- */
 
 static bool text_whole(const char *text, uint64_t *ret_v) {
     if (text[0] == '\0' || strspn(text, "0123456789") != strlen(text)) {
@@ -217,8 +206,9 @@ int tl_option_parse(const struct tl_option *o, void *target, const char *text,
     int choice;
     switch (o->type) {
     case TL_OPT_BOOL:
-        return text_bool(text, field(o, target)) ? 0
-                                                 : tl_option_refuse(o, label, shown);
+        return text_bool(text, tl_option_field(o, target))
+                   ? 0
+                   : tl_option_refuse(o, label, shown);
     case TL_OPT_U32:
     case TL_OPT_U64:
         return text_whole(text, &whole)
@@ -235,7 +225,7 @@ int tl_option_parse(const struct tl_option *o, void *target, const char *text,
         if (choice < 0) {
             return tl_option_refuse(o, label, shown);
         }
-        *(int *)field(o, target) = choice;
+        *(int *)tl_option_field(o, target) = choice;
         return 0;
     case TL_OPT_JSON:
         return parse_json(o, target, text, label);
@@ -243,11 +233,10 @@ int tl_option_parse(const struct tl_option *o, void *target, const char *text,
     return tl_fail(TL_E_INVALID, "%s: an option of no known type", o->name);
 }
 
-/* ---- out
- * ------------------------------------------------------------------------------ */
+/* ---- out ------------------------------------------------------------------------ */
 
 json_t *tl_option_json(const struct tl_option *o, const void *target) {
-    const void *value = field_of(o, target);
+    const void *value = tl_option_value(o, target);
     switch (o->type) {
     case TL_OPT_BOOL:
         return json_boolean(*(const bool *)value);
@@ -271,7 +260,7 @@ bool tl_option_missing(const struct tl_option *o, const void *target) {
     if (o->fallback != NULL) {
         return false;
     }
-    const void *value = field_of(o, target);
+    const void *value = tl_option_value(o, target);
     switch (o->type) {
     case TL_OPT_U32:
         return *(const uint32_t *)value == 0;
@@ -288,8 +277,7 @@ bool tl_option_missing(const struct tl_option *o, const void *target) {
     }
 }
 
-/* ---- spellings
- * -------------------------------------------------------------------------- */
+/* ---- spellings ------------------------------------------------------------------ */
 
 void tl_flag_spell(const char *name, char *buffer, size_t size) {
     (void)snprintf(buffer, size, "--%s", name);

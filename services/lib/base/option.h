@@ -10,6 +10,15 @@
 #define TL_LABEL_MAX    256u
 #define TL_VARIABLE_MAX 128u
 
+/* Where the table says that the option's field is. */
+static inline void *tl_option_field(const struct tl_option *o, void *target) {
+    return (char *)target + o->offset;
+}
+static inline const void *tl_option_value(const struct tl_option *o,
+                                          const void *target) {
+    return (const char *)target + o->offset;
+}
+
 /* The option called `name`, or NULL. */
 const struct tl_option *tl_option_find(const struct tl_option_table *t,
                                        const char *name);

@@ -7,10 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void *field(const struct tl_option *o, void *target) {
-    return (char *)target + o->offset;
-}
-
 int tl_path_beside(const char *file, const char *path, char *buffer, size_t size) {
     const char *slash = strrchr(file, '/');
     const size_t folder =
@@ -87,7 +83,7 @@ static int take_object(const struct tl_option *o, void *target, json_t *value,
     } else {
         return refuse(o, value, label);
     }
-    json_t **slot = field(o, target);
+    json_t **slot = tl_option_field(o, target);
     json_decref(*slot);
     *slot = object;
     return 0;
@@ -100,7 +96,7 @@ int tl_option_take(const struct tl_option *o, void *target, json_t *value,
         if (!json_is_boolean(value)) {
             return refuse(o, value, label);
         }
-        *(bool *)field(o, target) = json_is_true(value);
+        *(bool *)tl_option_field(o, target) = json_is_true(value);
         return 0;
     case TL_OPT_U32:
     case TL_OPT_U64:

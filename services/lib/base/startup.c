@@ -27,8 +27,7 @@ static void add_table(struct startup *s, const struct tl_option_table *table,
     s->count++;
 }
 
-/* ---- what is answered and done
- * --------------------------------------------------------- */
+/* ---- what is answered and done -------------------------------------------------- */
 
 static void print_help(const struct startup *s) {
     (void)printf("%s - %s\n\nUsage: %s --job FILE [--option value]...\n", s->program,
@@ -76,8 +75,7 @@ static bool answer(const struct startup *s, const char *flag) {
     return true;
 }
 
-/* ---- flags
- * --------------------------------------------------------------------------------- */
+/* ---- flags ---------------------------------------------------------------------- */
 
 /* Returns how many arguments were taken, or a negative error. */
 static int read_flag(const struct startup *s, int argc, char *const *argv) {
@@ -117,8 +115,7 @@ static int read_flags(const struct startup *s, int argc, char *const *argv) {
     return 0;
 }
 
-/* ---- in order of precedence
- * ------------------------------------------------------------------- */
+/* ---- in order of precedence ----------------------------------------------------- */
 
 static int read_defaults(const struct startup *s) {
     for (size_t i = 0; i < s->count; i++) {

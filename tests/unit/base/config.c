@@ -106,8 +106,7 @@ static void right_text_is_taken(void **state) {
     assert_int_equal(s.color, 2);
 }
 
-/* ---- flags ------------------------------------------------------------------------
- */
+/* ---- flags ---------------------------------------------------------------------- */
 
 static int flag(const char *first, const char *second) {
     char a[64];
@@ -157,8 +156,7 @@ static void wrong_flags_are_refused(void **state) {
     assert_int_equal(flag("--shape", "x.json"), TL_E_CONFIG);
 }
 
-/* ---- secrets ----------------------------------------------------------------------
- */
+/* ---- secrets -------------------------------------------------------------------- */
 
 static void a_secret_comes_from_a_file(void **state) {
     (void)state;
@@ -199,8 +197,7 @@ static void an_empty_or_missing_secret_is_refused(void **state) {
     assert_int_equal(unsetenv("THROUGHLINE_TOKEN_FILE"), 0);
 }
 
-/* ---- environment --------------------------------------------------------------------
- */
+/* ---- environment ---------------------------------------------------------------- */
 
 static void variables_are_taken(void **state) {
     (void)state;
@@ -222,8 +219,7 @@ static void variables_are_taken(void **state) {
     (void)unsetenv("THROUGHLINE_NAME_PORT");
 }
 
-/* ---- documentation ------------------------------------------------------------------
- */
+/* ---- documentation -------------------------------------------------------------- */
 
 static void the_table_prints_itself(void **state) {
     (void)state;
@@ -235,8 +231,8 @@ static void the_table_prints_itself(void **state) {
     tl_config_flags(&sample_table, out);
     assert_int_equal(fclose(out), 0);
     assert_non_null(strstr(text,
-                           "  --count N\n      How many. Default 3; a whole number "
-                           "from 1 to 10, in pieces.\n"));
+                           "  --count N\n      How many.\n      default 3; a whole "
+                           "number from 1 to 10, in pieces\n"));
     assert_non_null(strstr(
         text, "| `count` | whole number | `3` | 1 to 10 pieces | How many. |\n"));
     assert_non_null(strstr(

@@ -161,8 +161,7 @@ static void a_dump_reads_back_the_same(void **state) {
     tl_config_done(&sample_table, &again);
 }
 
-/* ---- files
- * ----------------------------------------------------------------------------- */
+/* ---- files ---------------------------------------------------------------------- */
 
 static void bad_files_are_located(void **state) {
     (void)state;

@@ -94,8 +94,7 @@ static void a_misspelt_key_is_named(void **state) {
     assert_int_equal(tl_job_load(scratch_path("none.json"), &other), TL_E_CONFIG);
 }
 
-/* ---- across fields
- * ------------------------------------------------------------------- */
+/* ---- across fields -------------------------------------------------------------- */
 
 struct change {
     const char *name, *value;
@@ -153,8 +152,7 @@ static void other_ends_will_do(void **state) {
     assert_int_equal(tl_job_check(&job), 0);
 }
 
-/* ---- digests
- * ------------------------------------------------------------------------- */
+/* ---- digests -------------------------------------------------------------------- */
 
 static void digests_follow_what_they_cover(void **state) {
     (void)state;
@@ -183,8 +181,7 @@ static void digests_follow_the_model(void **state) {
     assert_true(tl_job_fold_digest(&job) != fold);
 }
 
-/* ---- saved
- * ---------------------------------------------------------------------------- */
+/* ---- saved ---------------------------------------------------------------------- */
 
 static void a_saved_job_is_the_same_from_anywhere(void **state) {
     (void)state;
@@ -241,8 +238,7 @@ static void the_fold_gets_what_the_job_says(void **state) {
     assert_int_equal(c.start_workers, 0);
 }
 
-/* ---- the shipped examples
- * ------------------------------------------------------------- */
+/* ---- the shipped examples ------------------------------------------------------- */
 
 /* A local run brings the store; all else must be there. */
 static void the_examples_are_right(void **state) {

@@ -25,8 +25,7 @@ static const char *string_of(const json_t *object, const char *key) {
     return text != NULL ? text : "(none)";
 }
 
-/* ---- logfmt -----------------------------------------------------------------------
- */
+/* ---- logfmt --------------------------------------------------------------------- */
 
 static int log_logfmt(void *ctx) {
     (void)ctx;
@@ -53,8 +52,7 @@ static void logfmt_is_escaped(void **state) {
         "\\\"b\\\"=c\\\\\\n\\x01\"\n");
 }
 
-/* ---- JSON ---------------------------------------------------------------------------
- */
+/* ---- JSON ----------------------------------------------------------------------- */
 
 static int log_json(void *ctx) {
     (void)ctx;
@@ -81,8 +79,7 @@ static void json_keeps_types(void **state) {
     json_decref(o);
 }
 
-/* ---- bounds
- * -------------------------------------------------------------------------- */
+/* ---- bounds --------------------------------------------------------------------- */
 
 static int log_much(void *ctx) {
     const int format = *(const int *)ctx;

@@ -103,8 +103,7 @@ static void odd_numbers_are_spelt(void **state) {
     expect_lines("\nthroughline_odd 813258\n");
 }
 
-/* ---- threads ------------------------------------------------------------------------
- */
+/* ---- threads -------------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 20000 };
 static struct tl_metric *shared_counter, *shared_histogram;
@@ -140,8 +139,7 @@ static void nothing_is_lost_between_threads(void **state) {
     assert_true(value_of("throughline_shared_bucket", "le=\"1\"") == THREADS * ROUNDS);
 }
 
-/* ---- the process
- * ---------------------------------------------------------------------- */
+/* ---- the process ---------------------------------------------------------------- */
 
 static void the_process_is_measured(void **state) {
     (void)state;
@@ -164,8 +162,7 @@ static void the_process_is_measured(void **state) {
     assert_true(started <= now + 0.1 && started > now - 600);
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------- */
 
 static void samples_are_found_exactly(void **state) {
     (void)state;

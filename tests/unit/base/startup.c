@@ -59,7 +59,7 @@ static void help_and_version_are_answered(void **state) {
     START("--nonsense", "--help");
     assert_int_equal(child.status, 0);
     assert_memory_equal(child.out, "tl-test - a test\n", 17);
-    assert_non_null(strstr(child.out, "--pace N\n      How fast. Default 4;"));
+    assert_non_null(strstr(child.out, "--pace N\n      How fast.\n      default 4;"));
     assert_non_null(strstr(child.out, "--log-format WORD"));
     assert_non_null(strstr(child.out, "--optimizer-learning-rate NUMBER"));
     START("--version");
