@@ -107,15 +107,22 @@ static int out_of_time(const struct tl_client *c) {
     return tl_fail(TL_E_TIMEOUT, "client: deadline passed");
 }
 
+static int check_interrupted(int wake_fd) {
+    struct pollfd polled = {.fd = wake_fd, .events = POLLIN};
+    return poll(&polled, 1, 0) > 0 ? tl_fail(TL_E_INTERRUPTED, "client: interrupted")
+                                   : 0;
+}
+
 static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
     struct pollfd polled[TL_LINKS_MAX + 1];
     for (uint32_t s = 0; s < c->shard_count; s++) {
         c->shards[s].status = TL_E_BUSY;
         polled[s].revents = POLLIN; /* the first round begins all */
     }
-    for (;;) {
+    int rc = check_interrupted(wake_fd); /* also when no shard keeps us waiting */
+    while (rc == 0) {
         size_t busy = 0;
-        int rc = advance_ready(c, polled, &busy, ret_ended);
+        rc = advance_ready(c, polled, &busy, ret_ended);
         if (rc != 0 || busy == 0) {
             return rc;
         }
@@ -123,10 +130,8 @@ static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_
             return out_of_time(c);
         }
         rc = wait_ready(c, polled, deadline_ms, wake_fd);
-        if (rc != 0) {
-            return rc;
-        }
     }
+    return rc;
 }
 
 int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,

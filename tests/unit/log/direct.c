@@ -92,7 +92,7 @@ static void assert_weights_of(uint64_t version) {
 
 static enum fake_act spoil_act;
 static uint8_t spoil_kind;
-static unsigned spoil_count;
+static _Atomic unsigned spoil_count;
 
 static enum fake_act spoil(struct fake_shard *s, const struct tl_header *request) {
     if (request->kind != spoil_kind || spoil_count == 0) {

@@ -41,7 +41,7 @@ enum fault {
 
 struct echo {
     enum fault fault;
-    bool payload_was_right;
+    _Atomic bool payload_was_right;
 };
 
 static void damage(uint8_t *frame, size_t size, enum fault fault, struct tl_header *h) {
@@ -374,8 +374,8 @@ static void a_silent_server_costs_its_deadline_only(void **state) {
     assert_int_equal(
         tl_link_request(links[2], &push, gradient, other, sizeof(other), true), 0);
     int64_t start = tl_now_ms();
-    assert_int_equal(tl_links_wait(links, 3, start + 150, -1, status), TL_E_TIMEOUT);
-    assert_true(tl_now_ms() - start >= 150);
+    assert_int_equal(tl_links_wait(links, 3, start + 500, -1, status), TL_E_TIMEOUT);
+    assert_true(tl_now_ms() - start >= 500);
     assert_int_equal(status[0], TL_E_TIMEOUT);
     assert_int_equal(status[1], 0);
     assert_int_equal(status[2], 0);
