@@ -228,6 +228,14 @@ static inline void fake_shard_connection(void *ctx, int fd, unsigned connection)
     }
 }
 
+/* How many requests of `kind` have come, while the thread may be at work. */
+static inline unsigned fake_shard_asked(struct fake_shard *s, enum tl_kind kind) {
+    pthread_mutex_lock(&s->lock);
+    unsigned count = s->asked[kind];
+    pthread_mutex_unlock(&s->lock);
+    return count;
+}
+
 /* ---- life
  * -------------------------------------------------------------------------------- */
 
