@@ -3,6 +3,7 @@
 #include "throughline/job.h"
 #include "throughline/service.h"
 
+#include "checkpoints.h"
 #include "cli.h"
 #include "commands.h"
 #include "evaluate.h"
@@ -12,10 +13,6 @@
 
 #include <stdio.h>
 #include <string.h>
-
-/* `throughline checkpoints` reads its flags by itself. */
-static const char *const checkpoints_flags[] = {
-    "--store", "--shard", "--version", "--output", "--job", "--json", NULL};
 
 static void print_flags(const char *command, FILE *out) {
     if (strcmp(command, "run") == 0) {
@@ -30,9 +27,7 @@ static void print_flags(const char *command, FILE *out) {
         tl_config_flags(&tl_evaluate_table, out);
         tl_config_flags(&tl_job_table, out);
     } else if (strcmp(command, "checkpoints") == 0) {
-        for (const char *const *flag = checkpoints_flags; *flag; flag++) {
-            (void)fprintf(out, "%s\n", *flag);
-        }
+        tl_config_flags(&tl_checkpoints_table, out);
     }
     (void)fprintf(out, "--help\n");
 }

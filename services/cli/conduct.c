@@ -104,8 +104,8 @@ static void look_for_stop(struct tl_run *run) {
         run->phase < TL_RUN_OVER) {
         run->verdict = TL_RUN_INTERRUPTED;
         run->exit_code = 128 + run->signals.first_stop;
-        (void)snprintf(run->reason, sizeof(run->reason), "interrupted by %s",
-                       strsignal(run->signals.first_stop));
+        (void)snprintf(run->reason, sizeof(run->reason), "interrupted by SIG%s",
+                       sigabbrev_np(run->signals.first_stop));
         tl_live_news(run, "stopping; once more to kill at once");
         tl_run_enter(run, TL_RUN_STOPPING);
     }

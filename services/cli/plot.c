@@ -28,7 +28,6 @@ static size_t write_data(const struct tl_run *run) {
     char path[TL_PATH_MAX + 32];
     struct tl_samples *samples;
     struct tl_sample sample;
-    double newest = -1; /* samples repeat the last evaluation while none is possible */
     size_t n = 0;
     (void)snprintf(path, sizeof(path), "%s/timeline.jsonl", run->options.out);
     if (tl_samples_open(path, &samples) != 0) {
@@ -36,10 +35,9 @@ static size_t write_data(const struct tl_run *run) {
     }
     FILE *out = create(run, "accuracy.dat");
     while (out && tl_samples_next(samples, &sample)) {
-        if (sample.has_evaluation && sample.evaluated_t > newest) {
-            (void)fprintf(out, "%.3f %.6f %.6f\n", sample.evaluated_t, sample.accuracy,
+        if (sample.has_evaluation) {
+            (void)fprintf(out, "%.3f %.6f %.6f\n", sample.t, sample.accuracy,
                           sample.loss);
-            newest = sample.evaluated_t;
             n++;
         }
     }
@@ -124,7 +122,6 @@ static bool has_drawn(pid_t pid) {
 }
 
 static bool draw(const struct tl_run *run, const char *gnuplot, bool text) {
-    extern char **environ;
     char *as_text[] = {"gnuplot", "-e", "text=1", "accuracy.gp", NULL};
     char *as_picture[] = {"gnuplot", "accuracy.gp", NULL};
     posix_spawn_file_actions_t actions;

@@ -105,7 +105,6 @@ static bool parse(const char *line, size_t size, struct tl_sample *ret_sample) {
             .t = json_number_value(json_object_get(json, "t")),
             .final = json_is_true(json_object_get(json, "final")),
             .has_evaluation = json_is_number(accuracy),
-            .evaluated_t = json_number_value(json_object_get(json, "evaluated_t")),
             .version = count_of(json, "version"),
             .accuracy = json_number_value(accuracy),
             .loss = json_number_value(json_object_get(json, "loss")),

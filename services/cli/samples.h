@@ -9,11 +9,10 @@
 
 /* What of a sample the command line shows; docs/timeline.md describes them whole. */
 struct tl_sample {
-    double t; /* seconds since the run's start */
+    double t; /* when its weights were pulled, seconds since the run's start */
     bool final;
     bool has_evaluation;
-    double evaluated_t; /* when those weights were pulled */
-    uint64_t version;   /* theirs */
+    uint64_t version; /* that was evaluated */
     double accuracy, loss;
     bool has_gradients;
     uint64_t folded, lost, duplicated;
