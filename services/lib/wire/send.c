@@ -56,8 +56,7 @@ static void hash_ahead(struct tl_link *l) {
 static void add_range(struct iovec *iov, int *count, const uint8_t *from,
                       uint64_t size) {
     if (size > 0) {
-        iov[(*count)++] =
-            (struct iovec){.iov_base = (void *)(uintptr_t)from, .iov_len = size};
+        iov[(*count)++] = (struct iovec){.iov_base = (void *)from, .iov_len = size};
     }
 }
 

@@ -46,8 +46,9 @@ static int start(void **state) {
         fake_shard_start(&shards[s], s, SHARDS, PARAMETERS);
         shards[s].version = 10 + s;
         shards[s].settled = 20 + s;
-        strcat(servers, s == 0 ? "" : ",");
-        strcat(servers, shards[s].server.address);
+        size_t used = strlen(servers);
+        (void)snprintf(servers + used, sizeof(servers) - used, "%s%s",
+                       s == 0 ? "" : ",", shards[s].server.address);
     }
     for (int i = 0; i < PARAMETERS; i++) {
         gradient[i] = (float)(i + 1);
@@ -69,7 +70,7 @@ static int stop(void **state) {
 
 static void assert_slice(const struct tl_client *c, uint32_t s, uint64_t version) {
     assert_true(tl_client_shard_version(c, s) == version);
-    const float *w = tl_client_weights(c) + s * COUNT;
+    const float *w = tl_client_weights(c) + (size_t)s * COUNT;
     for (uint32_t i = 0; i < COUNT; i++) {
         assert_true(w[i] == (float)version + (float)(s * COUNT + i) / 1000.0f);
     }
@@ -346,6 +347,7 @@ static struct tl_client *interrupted;
 
 static void on_alarm(int number) {
     (void)number;
+    /* NOLINTNEXTLINE(bugprone-signal-handler,cert-sig30-c): its contract allows it */
     tl_client_interrupt(interrupted);
 }
 

@@ -437,7 +437,7 @@ static void a_version_that_goes_back_is_an_error(void **state) {
 
 static enum fake_act other_cut(struct fake_shard *s, const struct tl_header *request) {
     if (request->kind == TL_KIND_PUSH) {
-        s->parameters = 2 * COUNT;
+        s->parameters = COUNT + 1;
         return ACT_CLOSE;
     }
     return ACT_SERVE;

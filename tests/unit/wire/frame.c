@@ -55,7 +55,7 @@ static void every_flipped_bit_of_a_header_is_noticed(void **state) {
     uint8_t buf[TL_HEADER_BYTES];
     struct tl_header in = sample();
     tl_header_encode(&in, buf);
-    for (size_t bit = 0; bit < 8 * TL_HEADER_BYTES; bit++) {
+    for (size_t bit = 0; bit < (size_t)8 * TL_HEADER_BYTES; bit++) {
         struct tl_header out = {.kind = 99};
         buf[bit / 8] ^= (uint8_t)(1u << (bit % 8));
         assert_int_equal(tl_header_decode(buf, UINT64_MAX, &out), TL_E_CHECKSUM);

@@ -122,8 +122,9 @@ static void echo_connection(void *ctx, int fd, unsigned connection) {
         return; /* closes with the request's payload unread */
     }
     while (fake_read_frame(fd, &request, payload, sizeof(gradient))) {
-        e->payload_was_right = request.length == sizeof(gradient) &&
-                               memcmp(payload, gradient, sizeof(gradient)) == 0;
+        e->payload_was_right =
+            request.length == sizeof(gradient) &&
+            memcmp((uint8_t *)payload, (uint8_t *)gradient, sizeof(gradient)) == 0;
         if (e->fault == SILENT) {
             fake_wait_closed(fd);
         } else if (e->fault == ERROR_REPLY) {
