@@ -39,20 +39,6 @@ static void refuse_until_ready(struct server *s, const char *why) {
 /* ---- epochs
  * ---------------------------------------------------------------------------- */
 
-static void log_serving(const struct server *s) {
-    struct tl_member_entry before;
-    const char *announced = "unknown";
-    if (s->member != NULL &&
-        tl_member_find(s->member, TL_ROLE_SERVER, s->service.index, &before) == 0 &&
-        before.incarnation != s->self.incarnation) {
-        announced = tl_text_u64(before.version);
-    }
-    tl_log_line(TL_INFO, "serving", "epoch", tl_text_u64(s->epoch), "version",
-                tl_text_u64(tl_fold_version(s->fold)), "from",
-                s->origin.from_snapshot ? "snapshot" : "seed", "version_last_announced",
-                announced, "address", s->self.address, NULL);
-}
-
 static void epoch_taken(struct server *s, uint64_t epoch) {
     int rc = tl_fold_take_over(s->fold, epoch);
     if (rc != 0) {
@@ -61,8 +47,11 @@ static void epoch_taken(struct server *s, uint64_t epoch) {
         leave(s, TL_EXIT_FAILED);
         return;
     }
-    log_serving(s);
     s->epoch = epoch;
+    tl_log_line(TL_INFO, "serving", "epoch", tl_text_u64(epoch), "version",
+                tl_text_u64(tl_fold_version(s->fold)), "from",
+                s->origin.from_snapshot ? "snapshot" : "seed", "address",
+                s->self.address, NULL);
     tl_serve_set_epoch(s->serve, epoch);
     tl_serve_refuse(s->serve, 0);
     tl_health_ready(NULL);
@@ -342,7 +331,8 @@ static void on_record(void *ctx, const struct tl_record *r, int status,
         tl_log_line(effect->lost > 0 ? TL_WARNING : TL_INFO, "worker joined", "worker",
                     tl_text_u64(r->worker), "incarnation", tl_text_u64(r->incarnation),
                     "from_step", tl_text_u64(r->step), "gradients_lost",
-                    tl_text_u64(effect->lost), NULL);
+                    tl_text_u64(effect->lost), "gradients_lost_in_all",
+                    tl_text_u64(tl_fold_counters(s->fold).lost), NULL);
     } else if (r->kind == TL_RECORD_RATE && status == 0) {
         tl_log_line(TL_INFO, "base learning rate changed", "rate",
                     tl_text_double(r->rate, 6), NULL);

@@ -86,6 +86,11 @@ int server_recover(struct server *s) {
         return tl_fail(TL_E_CONFIG, "index %u: the job has %u shards", s->service.index,
                        s->job.shards);
     }
+    if (s->job.shards > s->parameters) {
+        tl_nn_free(nn);
+        return tl_fail(TL_E_CONFIG, "shards %u: the model has only %llu parameters",
+                       s->job.shards, (unsigned long long)s->parameters);
+    }
     struct tl_fold_config config;
     tl_job_fold_config(&s->job, s->parameters, s->service.index, &config);
     rc = TL_E_NOTFOUND;

@@ -62,6 +62,57 @@ static inline void job_assert_losses_exact(const json_t *result, unsigned worker
     }
 }
 
+/* (epoch, version) of each server in a sample of the timeline; false for other lines.
+ */
+static inline bool job_sampled(const json_t *line, const char *service,
+                               double *ret_epoch, double *ret_version) {
+    size_t i = 0;
+    const json_t *process = NULL;
+    json_array_foreach(json_object_get(line, "processes"), i, process) {
+        const char *name = json_string_value(json_object_get(process, "service"));
+        const json_t *epoch = json_object_get(process, "epoch");
+        if (name != NULL && strcmp(name, service) == 0 && json_is_number(epoch)) {
+            *ret_epoch = json_number_value(epoch);
+            *ret_version = number(process, "version");
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Within an epoch a shard's version never goes back, and epochs never do, as the
+ * monitor saw them. Returns how many samples showed the server. */
+static inline unsigned job_assert_versions_rise(const json_t *result,
+                                                const char *service) {
+    char path[PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/timeline.jsonl",
+                   json_string_value(json_object_get(result, "out")));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    static char line[1 << 16];
+    double epoch = 0.0;
+    double version = 0.0;
+    unsigned seen = 0;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        json_t *json = json_loads(line, 0, NULL);
+        assert_non_null(json);
+        double e = 0.0;
+        double v = 0.0;
+        if (job_sampled(json, service, &e, &v)) {
+            if (e < epoch || (e == epoch && v < version)) {
+                fail_msg("%s went from epoch %.0f version %.0f to %.0f, %.0f", service,
+                         epoch, version, e, v);
+            }
+            epoch = e;
+            version = v;
+            seen++;
+        }
+        json_decref(json);
+    }
+    (void)fclose(f);
+    return seen;
+}
+
 /* Kill number `i` happened, and what was killed went on. */
 static inline const json_t *job_assert_recovered(const json_t *result, size_t i) {
     const json_t *kill = json_array_get(json_object_get(result, "kills"), i);

@@ -49,6 +49,7 @@ static void one_round(uint64_t seed, const char *consistency) {
         assert_true(json_is_true(json_object_get(kill, "happened")));
     }
     assert_true(number(result, "updates") > 0);
+    assert_true(job_assert_versions_rise(result, "server/0") > 2);
     job_assert_losses_exact(result, 2);
     job_assert_snapshots_valid(result);
     job_assert_nothing_runs();
