@@ -12,7 +12,7 @@ struct bench {
     struct tl_nn *nn;
     struct tl_nn_layer *layer;
     struct tl_nn_pass pass;
-    float *weights, *gradient, *in, *d_out, *d_in;
+    float *weights, *gradient, *in, *d_in;
 };
 
 static json_t *find(const json_t *all, const char *name) {
@@ -96,8 +96,6 @@ static void open_bench(struct bench *b, const json_t *reference, const char *lay
     b->weights = make_floats(b->nn->parameters);
     b->gradient = make_floats(b->nn->parameters);
     b->in = read_turned(reference, "input", &b->layer->in, batch);
-    b->d_out = make_floats(batch * tl_nn_size(&b->layer->grid) +
-                           batch * tl_nn_size(&b->layer->out));
     b->d_in = make_floats(batch * tl_nn_size(&b->layer->in));
     b->pass = (struct tl_nn_pass){.weights = b->weights,
                                   .gradient = b->gradient,
@@ -117,7 +115,6 @@ static void close_bench(struct bench *b) {
     free(b->weights);
     free(b->gradient);
     free(b->in);
-    free(b->d_out);
     free(b->d_in);
 }
 
