@@ -2,6 +2,8 @@
  *
  * An attempt that fails is made again on a new connection; only what the next one could
  * not change either ends the request (give_up). */
+#include "throughline/fold.h"
+
 #include "direct.h"
 
 #include <inttypes.h>
@@ -180,6 +182,13 @@ static int judge_push(struct tl_direct *d, int status) {
     return 0;
 }
 
+/* sync: the open step has this worker's part already (an earlier attempt's, or another
+ * batch's). Computing again for the same step would be refused again: wait for the
+ * next. */
+static bool has_part_in_open_step(const struct tl_direct *d) {
+    return d->welcome.consistency == TL_SYNC && d->result.status == TL_E_STALE;
+}
+
 /* No weights came: is there reason to ask (again)? A caller whose weights are of
  * another epoch needs this one's, whatever their number. */
 static bool wants_more(const struct tl_direct *d, int status) {
@@ -191,7 +200,7 @@ static bool wants_more(const struct tl_direct *d, int status) {
         return false;
     }
     bool waits = d->push_settled || d->request.only_newer;
-    return status == TL_E_NOTMODIFIED && (waits || holds_none);
+    return status == TL_E_NOTMODIFIED ? waits || holds_none : has_part_in_open_step(d);
 }
 
 static int judge_weights(struct tl_direct *d, const struct tl_header *reply) {

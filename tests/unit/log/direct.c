@@ -358,6 +358,27 @@ static void a_step_is_waited_for(void **state) {
     fake_shard_stop(&shard);
 }
 
+static enum fake_act refuse_then_commit(struct fake_shard *s,
+                                        const struct tl_header *request) {
+    s->version += request->kind == TL_KIND_PULL ? 1 : 0;
+    return request->kind == TL_KIND_PUSH_PULL ? ACT_STATUS : ACT_SERVE;
+}
+
+/* STALE without weights means in sync that the open step has this worker's part. */
+static void a_second_part_of_a_step_waits_for_the_next(void **state) {
+    (void)state;
+    shard.consistency = 1;
+    struct tl_direct *d = new_member();
+    shard.status = TL_E_STALE;
+    shard.plan = refuse_then_commit;
+    assert_int_equal(perform(d, push_request(TL_DIRECT_PUSH_PULL, 21)), 0);
+    assert_int_equal(tl_direct_result(d)->status, TL_E_STALE);
+    assert_int_equal(shard.asked[TL_KIND_PULL], 1);
+    assert_weights_of(11);
+    tl_direct_free(d);
+    fake_shard_stop(&shard);
+}
+
 static void waiting_stops_when_the_job_has_ended(void **state) {
     (void)state;
     struct tl_direct *d = new_member();
@@ -505,6 +526,7 @@ int main(void) {
                                start_shard),
         cmocka_unit_test_setup(an_older_epoch_is_never_gone_back_to, start_shard),
         cmocka_unit_test_setup(a_step_is_waited_for, start_shard),
+        cmocka_unit_test_setup(a_second_part_of_a_step_waits_for_the_next, start_shard),
         cmocka_unit_test_setup(waiting_stops_when_the_job_has_ended, start_shard),
         cmocka_unit_test_setup(refusals_are_results, start_shard),
         cmocka_unit_test(what_cannot_heal_ends_the_request),
