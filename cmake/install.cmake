@@ -16,9 +16,14 @@ target_link_libraries(tl_public PRIVATE tl_log tl_member tl_wire tl_base m)
 target_link_options(tl_public PRIVATE
   -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/throughline.map -Wl,--as-needed)
 
+# The file finds the library from where it lies itself, so the prefix may be moved.
+set(pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+file(RELATIVE_PATH TL_PC_TO_INCLUDE ${CMAKE_INSTALL_PREFIX}/${pc_dir}
+     ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/throughline.pc.in throughline.pc @ONLY)
-install(TARGETS tl_public LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+install(TARGETS tl_public LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library)
 install(FILES include/throughline/client.h include/throughline/error.h
-        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/throughline)
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/throughline COMPONENT library)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/throughline.pc
-        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+        DESTINATION ${pc_dir} COMPONENT library)
