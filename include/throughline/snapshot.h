@@ -178,4 +178,27 @@ TL_MUST_USE int tl_snapshot_weights_at(struct tl_store *store, uint64_t max_vers
                                        void *skip_ctx, float *weights,
                                        uint64_t *ret_version);
 
+/* ---- pace: when a shard is due, PURE ----------------------------------------------
+ */
+
+/* Times are of the monotonic clock. Set the first two, and taken_ms to the start. */
+struct tl_pace {
+    uint64_t every_updates; /* 0: not by updates */
+    int64_t every_ms;       /* 0: not by time */
+    uint64_t
+        taken_version; /* of the newest snapshot, or where a recovery went back to */
+    int64_t taken_ms;
+    uint64_t epoch; /* that `version` was seen in */
+    uint64_t version;
+    int64_t seen_ms;
+    double updates_per_ms; /* estimate */
+};
+/* A snapshot of `version` is in the store. */
+void tl_pace_taken(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t epoch);
+/* The shard was at `version` in `epoch`. */
+void tl_pace_seen(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t epoch);
+bool tl_pace_is_due(const struct tl_pace *p, int64_t now_ms);
+/* When to ask for the version again, so as not to miss the next snapshot's. */
+int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms);
+
 #endif

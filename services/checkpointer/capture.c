@@ -11,7 +11,7 @@
 /* No state is larger: the weights, what an optimizer and an open barrier keep of each
  * of them, and tables. */
 #define STATE_ARRAYS_MAX 8u
-#define STATE_HEAD_MAX   (16u * 1024u * 1024u)
+#define STATE_HEAD_MAX   (16u << 20)
 
 static uint64_t largest_state(const struct shard *s) {
     return s->welcome.count * sizeof(float) * STATE_ARRAYS_MAX + STATE_HEAD_MAX;

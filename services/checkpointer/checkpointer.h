@@ -4,7 +4,6 @@
  *   main.c      options, start
  *   loop.c      one poll() over all shards; the wind-down
  *   shard.c     the conversation with one shard's server, a step at a time
- *   pace.c      when a shard is due, and when to ask for its version again   PURE
  *   capture.c   a state on its way from the server to the store
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
@@ -35,29 +34,6 @@ struct capture {
     char why[512];
 };
 
-/* ---- pace.c -----------------------------------------------------------------------
- */
-
-struct pace {
-    uint64_t every_updates; /* 0: not by updates */
-    int64_t every_ms;       /* 0: not by time */
-    uint64_t
-        taken_version; /* of the newest snapshot, or where a recovery went back to */
-    int64_t taken_ms;
-    uint64_t epoch; /* that `version` was seen in */
-    uint64_t version;
-    int64_t seen_ms;
-    double updates_per_ms; /* estimate */
-};
-
-/* A snapshot of `version` is in the store. */
-void pace_taken(struct pace *p, int64_t now_ms, uint64_t version, uint64_t epoch);
-/* The server was at `version` in `epoch`. */
-void pace_seen(struct pace *p, int64_t now_ms, uint64_t version, uint64_t epoch);
-bool pace_is_due(const struct pace *p, int64_t now_ms);
-/* When to ask for the version again, so as not to miss the next snapshot's. */
-int64_t pace_next_ms(const struct pace *p, int64_t now_ms);
-
 /* ---- shard.c ----------------------------------------------------------------------
  */
 
@@ -83,7 +59,7 @@ struct shard {
     int64_t store_retry_ms;
     uint64_t epoch, writer;    /* newest seen, and whose it was */
     struct tl_welcome welcome; /* the slice */
-    struct pace pace;
+    struct tl_pace pace;
     struct capture capture;
     bool wants_last; /* take one more, if there is anything newer */
     bool had_last;   /* of the server that is leaving now, or of the job */

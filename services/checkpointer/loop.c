@@ -24,7 +24,7 @@ static int continue_from(struct shard *s, struct tl_store *store) {
     for (size_t i = 0; i < count && (r == TL_E_NOTFOUND || r == TL_E_CORRUPT); i++) {
         r = tl_snapshot_check(store, &list[i]);
         if (r == 0) {
-            pace_taken(&s->pace, tl_now_ms(), list[i].version, list[i].epoch);
+            tl_pace_taken(&s->pace, tl_now_ms(), list[i].version, list[i].epoch);
             tl_metric_set(s->owner->gauges.version[s->number], (double)list[i].version);
         }
     }

@@ -125,9 +125,9 @@ bool presence_is_leaving(const struct checkpointer *c, uint32_t shard) {
 /* What a recovery of all shards could go back to: the oldest of the newest. */
 void presence_announce(struct checkpointer *c, enum tl_member_state state) {
     struct presence *p = &c->presence;
-    const struct pace *oldest = &c->shards[0].pace;
+    const struct tl_pace *oldest = &c->shards[0].pace;
     for (uint32_t i = 1; i < c->job.shards; i++) {
-        const struct pace *pace = &c->shards[i].pace;
+        const struct tl_pace *pace = &c->shards[i].pace;
         oldest = pace->taken_version < oldest->taken_version ? pace : oldest;
     }
     p->self.version = oldest->taken_version;

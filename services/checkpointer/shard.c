@@ -151,7 +151,7 @@ static void fetch_state(struct shard *s, int64_t now_ms) {
 
 static void see(struct shard *s, const struct tl_header *reply) {
     s->epoch = reply->epoch;
-    pace_seen(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
+    tl_pace_seen(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
     if ((reply->flags & TL_FLAG_ENDED) != 0) {
         s->owner->job_has_ended = true;
     }
@@ -184,7 +184,7 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
     const int64_t now_ms = tl_now_ms();
     if (reply->status == TL_E_NOTMODIFIED) {
         last_is_over(s);
-        become_idle(s, pace_next_ms(&s->pace, now_ms));
+        become_idle(s, tl_pace_next_ms(&s->pace, now_ms));
         return;
     }
     if (reply->status < 0) {
@@ -195,7 +195,7 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
         store_failed(s);
     } else {
         s->store_failures = 0;
-        pace_taken(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
+        tl_pace_taken(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
         presence_announce(s->owner, TL_MEMBER_SERVING);
         /* With the job ending, gradients may still be on their way to this shard: ask
          * until there is nothing newer. A process that is stopped takes one. */
@@ -203,7 +203,7 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
             last_is_over(s);
         }
     }
-    become_idle(s, s->wants_last ? 0 : pace_next_ms(&s->pace, tl_now_ms()));
+    become_idle(s, s->wants_last ? 0 : tl_pace_next_ms(&s->pace, tl_now_ms()));
 }
 
 /* An error's frame: in another epoch now, or no server of ours. */
@@ -228,7 +228,7 @@ static void take_reply(struct shard *s) {
         take_state(s, &state);
     } else {
         see(s, reply);
-        become_idle(s, pace_next_ms(&s->pace, tl_now_ms()));
+        become_idle(s, tl_pace_next_ms(&s->pace, tl_now_ms()));
     }
 }
 
@@ -281,7 +281,7 @@ void shard_turn(struct shard *s, int64_t now_ms) {
         return;
     }
     const bool may_store = s->owner->store != NULL && now_ms >= s->store_retry_ms;
-    const bool is_due = s->wants_last || pace_is_due(&s->pace, now_ms);
+    const bool is_due = s->wants_last || tl_pace_is_due(&s->pace, now_ms);
     if (s->step == SHARD_IDLE && is_due && may_store) {
         fetch_state(s, now_ms);
     } else if (now_ms < s->act_ms) {

@@ -26,7 +26,7 @@ struct export {
 /* ---- what is exported
  * -------------------------------------------------------------------- */
 
-/* How large the model is, as the newest manifest that can be read says. */
+/* How large the model is, as the newest manifest that can be read says; 0: none can. */
 static int find_size(struct tl_store *store, const struct tl_checkpoints_options *o,
                      struct export *e) {
     struct tl_manifest *list = NULL;
@@ -44,25 +44,30 @@ static int find_size(struct tl_store *store, const struct tl_checkpoints_options
         }
     }
     tl_manifests_free(list, count);
-    return e->parameters > 0
-               ? 0
-               : tl_fail(TL_E_NOTFOUND, "%s: no snapshot to export", o->store);
+    return 0;
 }
 
 static int load_model(const char *path, struct export *e) {
     struct tl_job job;
+    struct tl_nn *nn = NULL;
     int r = tl_job_load(path, &job);
     if (r < 0) {
         return r;
     }
-    r = tl_nn_new(job.model, path, 1, &e->nn);
+    r = tl_nn_new(job.model, path, 1, &nn);
     tl_job_done(&job);
-    if (r == 0 && tl_nn_parameters(e->nn) != e->parameters) {
+    if (r < 0) {
+        return r;
+    }
+    if (tl_nn_parameters(nn) != e->parameters) {
         r = tl_fail(TL_E_MISMATCH,
                     "%s: its model has %" PRIu64 " parameters, the snapshots %" PRIu64,
-                    path, tl_nn_parameters(e->nn), e->parameters);
+                    path, tl_nn_parameters(nn), e->parameters);
+        tl_nn_free(nn);
+        return r;
     }
-    return r;
+    e->nn = nn;
+    return 0;
 }
 
 static void tell_skipped(void *ctx, const char *name, int error, const char *why) {
@@ -92,9 +97,9 @@ static json_t *tensor_json(const struct tl_nn_tensor *t) {
         (void)json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
     }
     const uint64_t begin = t->first * sizeof(float);
+    const uint64_t end = begin + t->count * sizeof(float);
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape,
-                     "data_offsets", (json_int_t)begin,
-                     (json_int_t)(begin + t->count * sizeof(float)));
+                     "data_offsets", (json_int_t)begin, (json_int_t)end);
 }
 
 static size_t tensor_count(const struct export *e) {
@@ -194,7 +199,11 @@ int tl_checkpoints_export(struct tl_store *store,
     struct export e = {.parameters = 0};
     char path[TL_PATH_MAX];
     int r = find_size(store, o, &e);
-    if (r == 0 && o->job[0] != '\0') {
+    if (r < 0 || e.parameters == 0) {
+        return r < 0 ? r
+                     : tl_fail(TL_E_NOTFOUND, "%s: no snapshot to export", o->store);
+    }
+    if (o->job[0] != '\0') {
         r = load_model(o->job, &e);
     }
     if (r == 0) {

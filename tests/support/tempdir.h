@@ -12,11 +12,14 @@
 
 #define TEMPDIR_MAX 128
 
-/* Make it; `path` gets its name. */
+/* Make it; `path` gets its name. In memory where that is possible: these tests sync a
+ * lot, and none of them pulls the plug. */
 static inline void tempdir_make(char path[TEMPDIR_MAX]) {
     const char *base = getenv("TMPDIR");
-    (void)snprintf(path, TEMPDIR_MAX, "%s/throughline-XXXXXX",
-                   base != NULL && strlen(base) < 64 ? base : "/tmp");
+    if (base == NULL || strlen(base) >= 64) {
+        base = access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp";
+    }
+    (void)snprintf(path, TEMPDIR_MAX, "%s/throughline-XXXXXX", base);
     assert_non_null(mkdtemp(path));
 }
 

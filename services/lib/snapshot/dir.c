@@ -21,7 +21,7 @@
 
 #define ROOT_MAX        3072u
 #define TEMPORARY_MAX   (TL_OBJECT_NAME_MAX + 32u)
-#define READ_BYTES      (256u * 1024u)
+#define READ_BYTES      (256u << 10)
 #define CREATE_ATTEMPTS 8
 #define DIRECTORY_MODE  0777
 #define FILE_MODE       0666

@@ -10,11 +10,11 @@
 #define TL_TEMPORARY ".tmp-"
 
 /* Objects under `root` whose names start with `prefix`, in the byte order of names. */
-TL_MUST_USE int tl_dir_walk(const char *root, const char *prefix,
+TL_MUST_USE int tl_dir_walk(char *root, const char *prefix,
                             int (*each)(void *ctx, const char *name, uint64_t size),
                             void *ctx);
 
 /* Remove temporary files whose writers are dead. */
-TL_MUST_USE int tl_dir_sweep(const char *root);
+TL_MUST_USE int tl_dir_sweep(char *root);
 
 #endif

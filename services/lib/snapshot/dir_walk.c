@@ -34,8 +34,8 @@ static int by_name(const FTSENT **a, const FTSENT **b) {
     }
 }
 
-static int start(const char *root, FTS **ret_tree) {
-    char *const paths[] = {(char *)(uintptr_t)root, NULL};
+static int start(char *root, FTS **ret_tree) {
+    char *const paths[] = {root, NULL};
     *ret_tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
     return *ret_tree == NULL
                ? tl_fail(TL_E_IO, "store %s: cannot list it: %s", root, strerror(errno))
@@ -43,28 +43,43 @@ static int start(const char *root, FTS **ret_tree) {
 }
 
 static bool has_gone(const FTSENT *e) {
-    return e->fts_errno == ENOENT || e->fts_errno == ENOTDIR;
+    return e->fts_level > 0 && (e->fts_errno == ENOENT || e->fts_errno == ENOTDIR);
 }
 
-/* Next entry below the root; NULL at the end. */
-static int step(const char *root, FTS *tree, FTSENT **ret_entry) {
-    FTSENT *e = NULL;
-    do {
+/* The root has to be a directory; below it, something that cannot be looked at is a
+ * failure, unless it has gone since its name was read. */
+static int check_entry(char *root, const FTSENT *e) {
+    const bool failed =
+        e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS;
+    if (failed && !has_gone(e)) {
+        return tl_fail(TL_E_IO, "store %s: cannot list %s: %s", root, e->fts_path,
+                       strerror(e->fts_errno));
+    }
+    if (e->fts_level == 0 && e->fts_info != FTS_D && e->fts_info != FTS_DP) {
+        return tl_fail(TL_E_IO, "store %s: is not a directory any more", root);
+    }
+    return 0;
+}
+
+/* Next file or directory below the root; NULL at the end. */
+static int step(char *root, FTS *tree, FTSENT **ret_entry) {
+    for (;;) {
         errno = 0;
-        e = fts_read(tree);
+        FTSENT *e = fts_read(tree);
         if (e == NULL && errno != 0) {
             return tl_fail(TL_E_IO, "store %s: cannot list it: %s", root,
                            strerror(errno));
         }
-        if (e != NULL && (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR) &&
-            !has_gone(e)) {
-            return tl_fail(TL_E_IO, "store: cannot list %s: %s", e->fts_path,
-                           strerror(e->fts_errno));
+        const int r = e == NULL ? 0 : check_entry(root, e);
+        if (r < 0) {
+            return r;
         }
-    } while (e != NULL &&
-             (e->fts_level == 0 || (e->fts_info != FTS_F && e->fts_info != FTS_D)));
-    *ret_entry = e;
-    return 0;
+        if (e == NULL ||
+            (e->fts_level > 0 && (e->fts_info == FTS_F || e->fts_info == FTS_D))) {
+            *ret_entry = e;
+            return 0;
+        }
+    }
 }
 
 /* Could a name below the directory `name` start with `prefix`? */
@@ -88,7 +103,7 @@ static int visit(FTS *tree, FTSENT *e, const char *name, const char *prefix,
                : each(ctx, name, (uint64_t)e->fts_statp->st_size);
 }
 
-int tl_dir_walk(const char *root, const char *prefix,
+int tl_dir_walk(char *root, const char *prefix,
                 int (*each)(void *ctx, const char *name, uint64_t size), void *ctx) {
     FTS *tree = NULL;
     FTSENT *e = NULL;
@@ -123,7 +138,7 @@ static void sweep_file(const FTSENT *e) {
     (void)close(fd);
 }
 
-int tl_dir_sweep(const char *root) {
+int tl_dir_sweep(char *root) {
     FTS *tree = NULL;
     FTSENT *e = NULL;
     int r = start(root, &tree);

@@ -16,7 +16,7 @@
 
 #define FORMAT         "throughline-snapshot"
 #define FORMAT_VERSION 1
-#define MANIFEST_MAX   (2u * 1024u * 1024u)
+#define MANIFEST_MAX   (2u << 20)
 #define HEX_U64        17u
 #define NUMBER_MAX     ((uint64_t)INT64_MAX)
 
@@ -364,7 +364,7 @@ int tl_manifest_read(struct tl_store *s, const struct tl_snapshot_key *key,
     if (r < 0) {
         return r;
     }
-    struct tl_manifest m;
+    struct tl_manifest m = {.part_count = 0};
     r = tl_manifest_decode(bytes, size, name, &m);
     free(bytes);
     if (r < 0) {

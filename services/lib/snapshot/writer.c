@@ -13,7 +13,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#define PART_BYTES (64u * 1024u * 1024u)
+#define PART_BYTES (64u << 20)
 
 struct tl_snapshot_writer {
     struct tl_store *store;

@@ -31,8 +31,8 @@ static void expect(struct tl_store *s, const char *name, const char *text) {
 }
 
 /* Every file below the directory, hidden ones too. */
-static unsigned files_in(const char *directory) {
-    char *const paths[] = {(char *)(uintptr_t)directory, NULL};
+static unsigned files_in(char *directory) {
+    char *const paths[] = {directory, NULL};
     FTS *tree = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     unsigned count = 0;
     assert_non_null(tree);
@@ -230,6 +230,22 @@ static void a_read_only_store_says_so(void **state) {
     assert_int_equal(chmod(t->directory, 0755), 0);
 }
 
+/* "There is nothing" and "it cannot be seen" are not the same: a server would start
+ * over from its seed. */
+static void a_store_that_went_away_is_not_empty(void **state) {
+    struct snapshots *t = *state;
+    unsigned count = 0;
+    assert_int_equal(put(t->store, "a/b", "x", true), 0);
+    tempdir_remove(t->directory);
+    assert_int_equal(access(t->directory, F_OK), -1);
+    assert_int_equal(t->store->ops->list(t->store, "", snapshots_count_name, &count),
+                     TL_E_IO);
+    file_write(t->directory, "", 0);
+    assert_int_equal(t->store->ops->list(t->store, "", snapshots_count_name, &count),
+                     TL_E_IO);
+    assert_int_equal(count, 0);
+}
+
 static void urls_are_checked(void **state) {
     struct snapshots *t = *state;
     struct tl_store *s = NULL;
@@ -266,6 +282,7 @@ int main(void) {
         TEST(only_what_the_dead_left_is_swept),
         TEST(a_full_store_says_so_and_keeps_nothing),
         TEST(a_read_only_store_says_so),
+        TEST(a_store_that_went_away_is_not_empty),
         TEST(urls_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,7 @@ static void states_come_back(void **state) {
     round_trip(t->store, 1, 1, 1, 0, 0, 1);
     round_trip(t->store, 2, 4096, 4096, 4096, 0, 1);
     round_trip(t->store, 3, 4097, 100, 4096, 0, 2);
-    round_trip(t->store, 4, 3 * 4096, 5000, 4096, 0, 3);
+    round_trip(t->store, 4, 12288, 5000, 4096, 0, 3);
     round_trip(t->store, 5, 700000, 65536, 0, 0, 1);
     round_trip(t->store, 6, 700000, 999, 10000, 0, 70);
 }

@@ -3,21 +3,22 @@
  * Asking for a version costs a round trip of two small frames. From the last two
  * answers it is known how fast the version rises; the next question is put for the
  * moment at which the snapshot should fall due. */
-#include "checkpointer.h"
+#include "throughline/snapshot.h"
 
 #define POLL_MIN_MS     10
 #define POLL_UNKNOWN_MS 100
 #define POLL_MAX_MS     500
 
-void pace_taken(struct pace *p, int64_t now_ms, uint64_t version, uint64_t epoch) {
+void tl_pace_taken(struct tl_pace *p, int64_t now_ms, uint64_t version,
+                   uint64_t epoch) {
     p->taken_version = version;
     p->taken_ms = now_ms;
-    pace_seen(p, now_ms, version, epoch);
+    tl_pace_seen(p, now_ms, version, epoch);
 }
 
 /* A new epoch may have gone back to an older snapshot than the newest, or to none: what
  * it does from there is new again. */
-static void enter_epoch(struct pace *p, int64_t now_ms, uint64_t version,
+static void enter_epoch(struct tl_pace *p, int64_t now_ms, uint64_t version,
                         uint64_t epoch) {
     if (version < p->taken_version) {
         p->taken_version = version;
@@ -27,7 +28,7 @@ static void enter_epoch(struct pace *p, int64_t now_ms, uint64_t version,
     p->updates_per_ms = 0;
 }
 
-void pace_seen(struct pace *p, int64_t now_ms, uint64_t version, uint64_t epoch) {
+void tl_pace_seen(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t epoch) {
     if (epoch != p->epoch) {
         enter_epoch(p, now_ms, version, epoch);
     } else if (version >= p->version && now_ms > p->seen_ms) {
@@ -40,7 +41,7 @@ void pace_seen(struct pace *p, int64_t now_ms, uint64_t version, uint64_t epoch)
     p->seen_ms = now_ms;
 }
 
-bool pace_is_due(const struct pace *p, int64_t now_ms) {
+bool tl_pace_is_due(const struct tl_pace *p, int64_t now_ms) {
     if (p->version <= p->taken_version) {
         return false;
     }
@@ -53,7 +54,7 @@ static int64_t sooner(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-int64_t pace_next_ms(const struct pace *p, int64_t now_ms) {
+int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms) {
     int64_t wait = POLL_MAX_MS;
     if (p->every_updates > 0) {
         const uint64_t done = p->version - p->taken_version;

@@ -1,0 +1,100 @@
+/* When a snapshot is due, by updates and by time, through recoveries; and that the
+ * question for the version is put neither too late nor all the time. */
+#include "throughline/snapshot.h"
+
+#include "test.h"
+
+static struct tl_pace by_updates(uint64_t every) {
+    return (struct tl_pace){.every_updates = every, .taken_ms = 1000, .seen_ms = 1000};
+}
+
+static void due_after_so_many_updates(void **state) {
+    struct tl_pace p = by_updates(100);
+    (void)state;
+    tl_pace_seen(&p, 1100, 0, 1);
+    assert_false(tl_pace_is_due(&p, 1100));
+    tl_pace_seen(&p, 2000, 99, 1);
+    assert_false(tl_pace_is_due(&p, 1000000));
+    tl_pace_seen(&p, 2010, 100, 1);
+    assert_true(tl_pace_is_due(&p, 2010));
+    tl_pace_taken(&p, 2050, 103, 1);
+    assert_false(tl_pace_is_due(&p, 2050));
+    tl_pace_seen(&p, 3000, 203, 1);
+    assert_true(tl_pace_is_due(&p, 3000));
+}
+
+static void due_after_so_much_time_if_there_is_anything_new(void **state) {
+    struct tl_pace p = {.every_ms = 5000, .taken_ms = 1000};
+    (void)state;
+    tl_pace_seen(&p, 2000, 0, 1);
+    assert_false(tl_pace_is_due(&p, 60000));
+    tl_pace_seen(&p, 3000, 1, 1);
+    assert_false(tl_pace_is_due(&p, 5999));
+    assert_true(tl_pace_is_due(&p, 6000));
+    tl_pace_taken(&p, 6100, 1, 1);
+    assert_false(tl_pace_is_due(&p, 60000));
+}
+
+static void neither_means_never(void **state) {
+    struct tl_pace p = by_updates(0);
+    (void)state;
+    tl_pace_seen(&p, 2000, 1000000, 1);
+    assert_false(tl_pace_is_due(&p, 1000000000));
+}
+
+static void a_recovery_starts_counting_where_it_went_back_to(void **state) {
+    struct tl_pace p = by_updates(100);
+    (void)state;
+    tl_pace_taken(&p, 2000, 500, 1);
+    tl_pace_seen(&p, 3000, 580, 1);
+    /* From the newest snapshot: nothing new until it is passed by 100. */
+    tl_pace_seen(&p, 4000, 500, 2);
+    assert_false(tl_pace_is_due(&p, 4000));
+    tl_pace_seen(&p, 5000, 599, 2);
+    assert_false(tl_pace_is_due(&p, 5000));
+    tl_pace_seen(&p, 5010, 600, 2);
+    assert_true(tl_pace_is_due(&p, 5010));
+    /* From an older one: a version below the newest snapshot's is new all the same. */
+    tl_pace_taken(&p, 6000, 600, 2);
+    tl_pace_seen(&p, 7000, 400, 3);
+    assert_false(tl_pace_is_due(&p, 7000));
+    tl_pace_seen(&p, 8000, 500, 3);
+    assert_true(tl_pace_is_due(&p, 8000));
+}
+
+static void the_question_comes_when_it_should_be_due(void **state) {
+    struct tl_pace p = by_updates(100);
+    (void)state;
+    tl_pace_seen(&p, 1000, 0, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 1000), 1100); /* the rate is not known */
+    tl_pace_seen(&p, 1100, 50, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 1100), 1200); /* 0.5 a millisecond, 50 left */
+    tl_pace_seen(&p, 1200, 99, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 1200), 1210); /* not sooner than this */
+    tl_pace_seen(&p, 2200, 99, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 2200), 2300); /* at a standstill */
+    p.every_updates = 1000000;
+    tl_pace_seen(&p, 2300, 100, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 2300), 2800); /* nor later: the end may come */
+}
+
+static void the_question_comes_in_time_for_an_interval(void **state) {
+    struct tl_pace p = {.every_ms = 5000, .taken_ms = 1000};
+    (void)state;
+    tl_pace_seen(&p, 2000, 10, 1);
+    assert_int_equal(tl_pace_next_ms(&p, 2000), 2500);
+    assert_int_equal(tl_pace_next_ms(&p, 5900), 6000);
+    assert_int_equal(tl_pace_next_ms(&p, 9000), 9010);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(due_after_so_many_updates),
+        cmocka_unit_test(due_after_so_much_time_if_there_is_anything_new),
+        cmocka_unit_test(neither_means_never),
+        cmocka_unit_test(a_recovery_starts_counting_where_it_went_back_to),
+        cmocka_unit_test(the_question_comes_when_it_should_be_due),
+        cmocka_unit_test(the_question_comes_in_time_for_an_interval),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
