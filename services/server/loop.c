@@ -490,11 +490,15 @@ int server_run(struct server *s) {
         return tl_exit_code(rc); /* the process ends: what was opened goes with it */
     }
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    struct tl_serve_stats stats;
+    tl_serve_stats(s->serve, &stats);
     tl_http_stop(s->http);
     tl_member_close(s->member);
     tl_serve_free(s->serve);
     (void)uv_loop_close(&s->loop);
     tl_log_line(TL_INFO, "stopped", "version", tl_text_u64(tl_fold_version(s->fold)),
-                "exit", tl_text_i64(s->exit_code), NULL);
+                "snapshot_stall_ms",
+                tl_text_double(stats.fold_stall_seconds_max * 1e3, 3), "exit",
+                tl_text_i64(s->exit_code), NULL);
     return s->exit_code;
 }

@@ -65,7 +65,7 @@ static void on_connection(uv_stream_t *listener, int status) {
 }
 
 /* A socket file that nobody answers on is left over from a killed process. */
-static int remove_dead_socket(const char *path) {
+static int remove_dead_socket(const char *path, size_t length) {
     struct stat st;
     if (lstat(path, &st) != 0) {
         return 0;
@@ -74,7 +74,7 @@ static int remove_dead_socket(const char *path) {
         return tl_fail(TL_E_CONFIG, "listen: %s exists and is not a socket", path);
     }
     struct sockaddr_un sun = {.sun_family = AF_UNIX};
-    (void)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", path);
+    memcpy(sun.sun_path, path, length);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return tl_fail(TL_E_IO, "listen: socket: %s", strerror(errno));
@@ -93,11 +93,12 @@ static int remove_dead_socket(const char *path) {
 
 static int bind_unix(struct tl_serve *s, union serve_stream *l, const char *path,
                      char *ret_bound, size_t size) {
-    if (strlen(path) >= sizeof(s->unix_paths[0])) {
+    size_t length = strlen(path);
+    if (length >= sizeof(s->unix_paths[0])) {
         return tl_fail(TL_E_CONFIG, "listen: path %s is longer than %zu bytes", path,
                        sizeof(s->unix_paths[0]) - 1);
     }
-    int rc = remove_dead_socket(path);
+    int rc = remove_dead_socket(path, length);
     if (rc != 0) {
         return rc;
     }
@@ -106,8 +107,7 @@ static int bind_unix(struct tl_serve *s, union serve_stream *l, const char *path
     if (rc != 0) {
         return tl_fail(TL_E_CONFIG, "listen: unix://%s: %s", path, uv_strerror(rc));
     }
-    (void)snprintf(s->unix_paths[s->listener_count], sizeof(s->unix_paths[0]), "%s",
-                   path);
+    memcpy(s->unix_paths[s->listener_count], path, length + 1);
     (void)snprintf(ret_bound, size, "unix://%s", path);
     return 0;
 }

@@ -1,0 +1,77 @@
+/* bench.h - what every benchmark needs: a clock, medians, children, a verdict. */
+#ifndef THROUGHLINE_TESTS_BENCH_H
+#define THROUGHLINE_TESTS_BENCH_H
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static inline void bench_die(const char *what) {
+    (void)fprintf(stderr, "bench: %s\n", what);
+    exit(2);
+}
+
+static inline double bench_now(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static inline int bench_compare(const void *a, const void *b) {
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median of `count` values, which are sorted in place. */
+static inline double bench_median(double *values, size_t count) {
+    qsort(values, count, sizeof(*values), bench_compare);
+    return count % 2 == 1 ? values[count / 2]
+                          : (values[count / 2 - 1] + values[count / 2]) / 2.0;
+}
+
+static inline const char *bench_verdict(bool holds) {
+    return holds ? "PASS" : "FAIL";
+}
+
+/* Start a program of the build; its standard output can be read from *ret_fd. */
+static inline pid_t bench_start(const char *const *argv, int *ret_fd) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) {
+        bench_die("no pipe");
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        char path[4096];
+        (void)snprintf(path, sizeof(path), "%s/%s", TL_BIN_DIR, argv[0]);
+        (void)dup2(ends[1], 1);
+        execv(path, (char *const *)(size_t)argv);
+        _exit(127);
+    }
+    close(ends[1]);
+    *ret_fd = ends[0];
+    return pid;
+}
+
+/* What a child says until its end, at most `size` - 1 bytes; dies when it failed. */
+static inline void bench_finish(pid_t pid, int fd, char *text, size_t size) {
+    size_t got = 0;
+    ssize_t n = 0;
+    while (got < size - 1 && (n = read(fd, text + got, size - 1 - got)) > 0) {
+        got += (size_t)n;
+    }
+    text[got] = '\0';
+    close(fd);
+    int status = 0;
+    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+        WEXITSTATUS(status) != 0) {
+        bench_die("a program that was to be measured failed");
+    }
+}
+
+#endif
