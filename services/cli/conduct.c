@@ -60,16 +60,15 @@ static void look_at_versions(struct tl_run *run) {
     uint64_t before = run->version;
     tl_probe_advance(run->probe, tl_now_ms());
     run->has_version = tl_probe_version(run->probe, &run->version);
-    if (!run->has_version || run->version == before) {
+    if (!run->has_version) {
         return;
     }
-    if (!run->has_first) {
-        run->has_first = true;
+    if (!run->has_first && (run->version == 0 || run->first_ms == 0)) {
         run->first_ms = now_ms;
     }
-    run->last_ms = now_ms;
-    if (run->version > run->highest) {
-        run->highest = run->version;
+    if (run->version != before) {
+        run->has_first = true;
+        run->last_ms = now_ms;
     }
 }
 

@@ -23,11 +23,11 @@ static void note_exit(struct tl_run *run, const struct tl_process *p) {
 
 static void give_up(struct tl_run *run, const struct tl_process *p, const char *end,
                     const char *which) {
-    char line[256];
+    char words[400];
     int code = is_worth_restarting(p) ? TL_EXIT_FAILED : WEXITSTATUS(p->status);
-    tl_process_last_line(p, line, sizeof(line));
+    tl_process_last_words(p, words, sizeof(words));
     tl_run_fail(run, code, "%s ended with %s%s: %s", p->name, end, which,
-                line[0] != '\0' ? line : "it logged nothing");
+                words[0] != '\0' ? words : "it logged nothing");
 }
 
 static void unexpected_end(struct tl_run *run, struct tl_process *p) {
@@ -85,6 +85,8 @@ void tl_run_revive(struct tl_run *run) {
             tl_run_fail(run, TL_EXIT_FAILED, "%s", tl_error_text());
             return;
         }
-        tl_run_event(run, "restart", p, NULL);
+        double down =
+            (double)(tl_run_now(run) - p->restart_ms + restart_after_ms) / 1000;
+        tl_run_event(run, "restart", p, json_pack("{s:f}", "down_seconds", down));
     }
 }

@@ -120,24 +120,3 @@ struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target 
     }
     return NULL;
 }
-
-size_t tl_fleet_count(const struct tl_fleet *f, enum tl_drill_target kind,
-                      size_t *ret_alive) {
-    size_t all = 0, alive = 0;
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->items[i].kind == kind) {
-            all++;
-            alive += tl_process_is_alive(&f->items[i]);
-        }
-    }
-    *ret_alive = alive;
-    return all;
-}
-
-void tl_fleet_signal(const struct tl_fleet *f, enum tl_drill_target kind, int signal) {
-    for (size_t i = 0; i < f->count; i++) {
-        if (f->items[i].kind == kind) {
-            tl_process_signal(&f->items[i], signal);
-        }
-    }
-}

@@ -31,9 +31,5 @@ void tl_fleet_done(struct tl_fleet *f);
 /* NULL when there is none. */
 struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target kind,
                                  uint32_t index);
-/* How many of `kind` there are, and are alive. */
-size_t tl_fleet_count(const struct tl_fleet *f, enum tl_drill_target kind,
-                      size_t *ret_alive);
-void tl_fleet_signal(const struct tl_fleet *f, enum tl_drill_target kind, int signal);
 
 #endif

@@ -12,41 +12,65 @@
 
 static const int64_t redraw_every_ms = 200;
 static const int64_t print_every_ms = 5000;
+static const size_t names_shown = 4;
 
-/* "server up", "servers 1/2": how many of a kind do their work. */
-static void add_kind(const struct tl_run *run, enum tl_drill_target kind, FILE *out) {
-    size_t alive, all = tl_fleet_count(&run->fleet, kind, &alive);
-    const char *name = tl_drill_target_name(kind);
-    if (all > 1) {
-        (void)fprintf(out, "  %ss %zu/%zu", name, alive, all);
-    } else if (all == 1) {
-        bool silent = kind == TL_DRILL_SERVER && !tl_probe_view(run->probe, 0).answers;
-        (void)fprintf(out, "  %s %s", name,
-                      alive == 0 ? "down" : (silent ? "starting" : "up"));
+static const char *state_of(const struct tl_run *run, const struct tl_process *p) {
+    if (p->state == TL_PROCESS_DONE) {
+        return "done";
+    }
+    if (p->state != TL_PROCESS_RUNNING) {
+        return "down";
+    }
+    bool is_silent =
+        p->kind == TL_DRILL_SERVER && !tl_probe_view(run->probe, p->index).answers;
+    return is_silent ? "starting" : "up";
+}
+
+/* "6 up", "5 up, server/0 down": who is well is only counted. */
+static void write_services(const struct tl_run *run, FILE *out) {
+    size_t up = 0, named = 0;
+    for (size_t i = 0; i < run->fleet.count; i++) {
+        up += strcmp(state_of(run, &run->fleet.items[i]), "up") == 0;
+    }
+    (void)fprintf(out, "  %zu up", up);
+    for (size_t i = 0; i < run->fleet.count && named < names_shown; i++) {
+        const struct tl_process *p = &run->fleet.items[i];
+        const char *state = state_of(run, p);
+        if (strcmp(state, "up") != 0 && strcmp(state, "done") != 0) {
+            (void)fprintf(out, ", %s %s", p->name, state);
+            named++;
+        }
     }
 }
 
-static void write_status(const struct tl_run *run, FILE *out) {
+static void write_status(const struct tl_run *run, bool with_rate, FILE *out) {
     (void)fprintf(out, "%6.1f s", (double)tl_run_now(run) / 1000);
     if (run->has_version) {
         (void)fprintf(out, "  version %" PRIu64, run->version);
     }
     if (run->evaluated.has_evaluation) {
-        (void)fprintf(out, "  accuracy %.4f  loss %.3f", run->evaluated.accuracy,
+        (void)fprintf(out, "  accuracy %.3f  loss %.3f", run->evaluated.accuracy,
                       run->evaluated.loss);
     }
-    if (run->rate > 0 && run->phase == TL_RUN_TRAINING) {
-        (void)fprintf(out, "  %.1f gradients/s", run->rate);
+    if (with_rate && run->rate > 0 && run->phase == TL_RUN_TRAINING) {
+        (void)fprintf(out, "  %.0f gradients/s", run->rate);
     }
-    add_kind(run, TL_DRILL_SERVER, out);
-    add_kind(run, TL_DRILL_WORKER, out);
-    add_kind(run, TL_DRILL_CHECKPOINTER, out);
-    add_kind(run, TL_DRILL_MONITOR, out);
-    add_kind(run, TL_DRILL_REDIS, out);
+    write_services(run, out);
     if (run->phase == TL_RUN_ENDING) {
-        (void)fputs("  ending", out);
+        (void)fputs(", ending", out);
     } else if (run->phase == TL_RUN_STOPPING) {
-        (void)fputs("  stopping", out);
+        (void)fputs(", stopping", out);
+    }
+}
+
+/* The status as text, cut to what fits. */
+static void format_status(const struct tl_run *run, bool with_rate, char *text,
+                          size_t size) {
+    text[0] = '\0';
+    FILE *out = fmemopen(text, size, "w");
+    if (out) {
+        write_status(run, with_rate, out);
+        (void)fclose(out);
     }
 }
 
@@ -62,16 +86,15 @@ void tl_live_show(struct tl_run *run) {
     if (run->options.quiet || now_ms - run->live_ms < every_ms) {
         return;
     }
-    char line[512] = "";
-    FILE *out = fmemopen(line, sizeof(line), "w");
-    if (!out) {
-        return;
-    }
+    char line[512];
+    int width = run->live_is_tty ? terminal_width() - 1 : (int)sizeof(line);
     run->live_ms = now_ms;
-    write_status(run, out);
-    (void)fclose(out);
+    format_status(run, true, line, sizeof(line));
+    if ((int)strlen(line) > width) {
+        format_status(run, false, line, sizeof(line));
+    }
     if (run->live_is_tty) {
-        (void)fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
+        (void)fprintf(stderr, "\r\033[K%.*s", width, line);
         run->live_is_drawn = true;
     } else {
         (void)fprintf(stderr, "%s\n", line);

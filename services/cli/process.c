@@ -163,26 +163,45 @@ void tl_process_end_text(const struct tl_process *p, char *ret_text, size_t size
     }
 }
 
-void tl_process_last_line(const struct tl_process *p, char *ret_line, size_t size) {
-    char tail[2048];
+/* The end of a file, without what is blank; "" when there is none. */
+static void read_tail(const char *path, char *ret_tail, size_t size) {
     struct stat status;
-    ret_line[0] = '\0';
-    int fd = open(p->log, O_RDONLY | O_CLOEXEC);
+    ret_tail[0] = '\0';
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return;
     }
-    off_t from = 0;
-    if (fstat(fd, &status) == 0 && status.st_size > (off_t)sizeof(tail) - 1) {
-        from = status.st_size - ((off_t)sizeof(tail) - 1);
+    off_t room = (off_t)size - 1, from = 0;
+    if (fstat(fd, &status) == 0 && status.st_size > room) {
+        from = status.st_size - room;
     }
-    ssize_t got = pread(fd, tail, sizeof(tail) - 1, from);
+    ssize_t got = pread(fd, ret_tail, (size_t)room, from);
     (void)close(fd);
-    while (got > 0 && (tail[got - 1] == '\n' || tail[got - 1] == ' ')) {
+    while (got > 0 && (ret_tail[got - 1] == '\n' || ret_tail[got - 1] == ' ')) {
         got--;
     }
-    if (got > 0) {
-        tail[got] = '\0';
-        const char *newline = strrchr(tail, '\n');
-        (void)snprintf(ret_line, size, "%s", newline ? newline + 1 : tail);
+    ret_tail[got > 0 ? got : 0] = '\0';
+}
+
+/* Copy a quoted value of a log line, up to its closing quote. */
+static void unquote(const char *from, char *ret_text, size_t size) {
+    size_t n = 0;
+    for (; *from != '\0' && *from != '"' && n + 1 < size; from++) {
+        from += *from == '\\' && from[1] != '\0';
+        ret_text[n++] = *from;
+    }
+    ret_text[n] = '\0';
+}
+
+void tl_process_last_words(const struct tl_process *p, char *ret_text, size_t size) {
+    char tail[2048];
+    read_tail(p->log, tail, sizeof(tail));
+    const char *newline = strrchr(tail, '\n');
+    const char *line = newline ? newline + 1 : tail;
+    const char *why = strstr(line, " why=\"");
+    if (why) {
+        unquote(why + strlen(" why=\""), ret_text, size);
+    } else {
+        (void)snprintf(ret_text, size, "%s", line);
     }
 }

@@ -63,7 +63,8 @@ bool tl_process_crashed(struct tl_process *p, int64_t now_ms);
 
 /* "exit code 2", "signal 11 (Segmentation fault)". */
 void tl_process_end_text(const struct tl_process *p, char *ret_text, size_t size);
-/* The last line of its log; "" when there is none. */
-void tl_process_last_line(const struct tl_process *p, char *ret_line, size_t size);
+/* Why it ended, as far as its log says: the reason (why="...") that the last line
+ * gives, else that line; "" when there is none. */
+void tl_process_last_words(const struct tl_process *p, char *ret_line, size_t size);
 
 #endif

@@ -62,12 +62,12 @@ bool tl_redis_answers(const char *directory) {
 int tl_redis_wait(const char *directory, struct tl_process *redis, int64_t timeout_ms) {
     int64_t deadline_ms = tl_now_ms() + timeout_ms;
     while (!tl_redis_answers(directory)) {
-        char end[64], line[256];
+        char end[64], words[256];
         if (tl_process_reap(redis)) {
             redis->state = TL_PROCESS_DONE;
             tl_process_end_text(redis, end, sizeof(end));
-            tl_process_last_line(redis, line, sizeof(line));
-            return tl_fail(TL_E_CONFIG, "redis did not start (%s): %s", end, line);
+            tl_process_last_words(redis, words, sizeof(words));
+            return tl_fail(TL_E_CONFIG, "redis did not start (%s): %s", end, words);
         }
         if (tl_now_ms() >= deadline_ms) {
             return tl_fail(TL_E_TIMEOUT, "redis takes no connections; see %s",

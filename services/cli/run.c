@@ -160,7 +160,7 @@ static void report(struct tl_run *run) {
             (void)fputc('\n', stdout);
         }
         json_decref(json);
-    } else {
+    } else if (run->has_first || run->verdict == TL_RUN_COMPLETED) {
         tl_summary_print(run, stdout);
     }
     tl_plot(run, text);

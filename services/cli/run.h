@@ -53,16 +53,17 @@ struct tl_run {
     bool stop_forced;       /* SIGKILL has been sent to all */
 
     bool has_version;
-    uint64_t version; /* updates made, lowest over the shards */
-    uint64_t highest; /* the most that was ever seen */
-    bool has_first;
-    int64_t first_ms, last_ms;  /* when the first update and the newest one were seen */
-    struct tl_sample sample;    /* the newest */
-    struct tl_sample evaluated; /* the newest with an accuracy */
-    double rate;                /* gradients a second of late */
-    int64_t rate_ms;            /* ... since then, */
-    uint64_t rate_version;      /* ... and from this version on */
-    uint32_t crashes;           /* services that had to be started again unasked */
+    uint64_t version;      /* updates made, lowest over the shards */
+    bool has_first;        /* an update has been seen */
+    int64_t first_ms;      /* the last moment before the first update */
+    int64_t last_ms;       /* when the newest was seen */
+    double rate;           /* gradients a second of late */
+    int64_t rate_ms;       /* ... since then */
+    uint64_t rate_version; /* ... and from this version on */
+
+    struct tl_sample sample;        /* the newest */
+    struct tl_sample evaluated;     /* the newest with an accuracy */
+    uint32_t crashes;               /* services that had to be started again unasked */
     uint64_t victims[TL_DRILL_MAX]; /* by slot of the drill: a killed server's writer */
 
     enum tl_run_verdict verdict;

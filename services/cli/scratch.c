@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PREFIX "throughline-"
+#define PREFIX "throughline-run-"
 
 /* Between mkdtemp() and its lock a directory looks abandoned; so young ones are left.
  */
