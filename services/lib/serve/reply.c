@@ -112,7 +112,7 @@ static bool next_piece(struct serve_conn *c, uv_buf_t *ret_buf) {
         }
     }
     r->next++;
-    *ret_buf = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)size);
+    *ret_buf = uv_buf_init((char *)bytes, (unsigned)size);
     return true;
 }
 
