@@ -11,6 +11,8 @@ struct tl_sink {
     int (*feed)(void *ctx, const void *bytes, size_t size);
     void *ctx;
 };
+/* Takes everything: for reading that is only about the checks on the way. */
+int tl_sink_discard(void *ctx, const void *bytes, size_t size);
 
 /* Is `name` one that every kind of store can hold: segments of letters, digits, '-',
  * '_' and '.', none starting with a dot? TL_E_INVALID. */

@@ -156,18 +156,11 @@ int tl_snapshot_write(struct tl_snapshot_writer *w, const void *bytes, size_t si
 /* ---- finish -----------------------------------------------------------------------
  */
 
-static int discard(void *ctx, const void *bytes, size_t size) {
-    (void)ctx;
-    (void)bytes;
-    (void)size;
-    return 0;
-}
-
 static int read_back(const struct tl_snapshot_writer *w) {
     int r = 0;
     for (uint32_t i = 0; i < w->m.part_count && r == 0; i++) {
         r = tl_part_read(w->store, &w->key, &w->m.parts[i],
-                         (struct tl_sink){discard, NULL});
+                         (struct tl_sink){tl_sink_discard, NULL});
     }
     return r;
 }
