@@ -109,7 +109,7 @@ static inline uint8_t *fake_frame(struct tl_header *header, const void *payload,
         abort();
     }
     tl_header_encode(header, frame);
-    if (header->length > 0) {
+    if (header->length > 0 && payload != NULL) {
         memcpy(frame + TL_HEADER_BYTES, payload, header->length);
     }
     if (has_sum) {
