@@ -1,16 +1,16 @@
 /* How long a fold of the paper's 813,258 parameters takes, beside a bare loop that
  * moves the same bytes through the same number of arrays: what the memory allows.
  *
- *   bench fold sgd: 0.21 ms, stream 0.18 ms, ratio 1.17, 46.0 GB/s
+ *   bench fold sgd: 0.14 ms, 70 GB/s, stream 0.13 ms, ratio 1.07 (goal <= 1.30) PASS
  *
- * Fold and loop take turns; medians. Goals on the reference machine: sgd in 0.25 ms,
- * momentum in 0.35 ms. */
+ * Fold and loop take turns; medians. Cases that read or write more than the loop (a
+ * scan for NaN, a copy since somebody holds the version, a barrier's sum) have a goal
+ * that leaves room for it. */
 #include "throughline/fold.h"
 
-#include <stdio.h>
-#include <stdlib.h>
+#include "bench.h"
+
 #include <sys/mman.h>
-#include <time.h>
 
 enum { COUNT = 813258, ROUNDS = 401, ARRAYS_MAX = 3, GRADIENTS = 2 };
 
@@ -22,30 +22,9 @@ enum { COUNT = 813258, ROUNDS = 401, ARRAYS_MAX = 3, GRADIENTS = 2 };
 #define WIDE
 #endif
 
-static double now_ms(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n) {
-    qsort(values, n, sizeof(*values), compare);
-    return values[n / 2];
-}
-
-static void die(const char *what, const char *why) {
-    (void)fprintf(stderr, "bench fold: %s: %s\n", what, why);
-    exit(1);
-}
-
 static void check(int rc) {
     if (rc != 0) {
-        die(tl_error_name(rc), tl_error_text());
+        bench_die(tl_error_text());
     }
 }
 
@@ -100,6 +79,7 @@ static void stream_once(const struct stream *s, const float *gradient) {
 struct bench {
     const char *name;
     struct tl_fold_config config;
+    double goal;      /* times the bare loop */
     size_t arrays;    /* read and written by an update */
     bool holds_views; /* as a server does: a version is being sent while the next is
                          made */
@@ -135,17 +115,17 @@ static double fold_once(const struct bench *b, struct tl_fold *f, uint64_t n,
     if (b->holds_views) {
         check(tl_fold_view(f, &view));
     }
-    double start = now_ms();
+    double start = bench_now();
     check(tl_fold_apply(f, &r, &effect));
-    double took = now_ms() - start;
+    double took = bench_now() - start;
     tl_view_release(view);
     return took;
 }
 
 static double stream_timed(const struct stream *s, const float *gradient) {
-    double start = now_ms();
+    double start = bench_now();
     stream_once(s, gradient);
-    return now_ms() - start;
+    return bench_now() - start;
 }
 
 /* In large pages, as the fold's own memory. Lives as long as the process. */
@@ -153,7 +133,7 @@ static float *new_array(float value) {
     void *p = mmap(NULL, COUNT * sizeof(float), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
-        die("mmap", "out of memory");
+        bench_die("out of memory");
     }
     (void)madvise(p, COUNT * sizeof(float), MADV_HUGEPAGE);
     float *a = p;
@@ -163,26 +143,34 @@ static float *new_array(float value) {
     return a;
 }
 
-static void run(const struct bench *b, struct stream s, float *const *gradients) {
-    static double fold_ms[ROUNDS], stream_ms[ROUNDS];
+static bool report(const struct bench *b, double fold, double stream) {
+    double bytes = (double)COUNT * sizeof(float) * (1.0 + 2.0 * (double)b->arrays);
+    bool holds = fold / stream <= b->goal;
+    (void)printf("bench fold %s: %.2f ms, %.0f GB/s, stream %.2f ms, ratio %.2f "
+                 "(goal <= %.2f) %s\n",
+                 b->name, fold * 1e3, bytes / fold * 1e-9, stream * 1e3, fold / stream,
+                 b->goal, bench_verdict(holds));
+    return holds;
+}
+
+static bool run(const struct bench *b, struct stream s, float *const *gradients) {
+    static double fold_s[ROUNDS], stream_s[ROUNDS];
     s.array_count = b->arrays;
     struct tl_fold *f = new_fold(b, s.arrays[0]);
     for (uint64_t n = 0; n < ROUNDS; n++) {
         const float *g = gradients[n % GRADIENTS];
-        fold_ms[n] = fold_once(b, f, n, g);
-        stream_ms[n] = stream_timed(&s, g);
+        fold_s[n] = fold_once(b, f, n, g);
+        stream_s[n] = stream_timed(&s, g);
     }
-    double fold = median(fold_ms, ROUNDS), stream = median(stream_ms, ROUNDS);
-    double bytes = (double)COUNT * sizeof(float) * (1.0 + 2.0 * (double)b->arrays);
-    printf("bench fold %s: %.3f ms, stream %.3f ms, ratio %.2f, %.1f GB/s\n", b->name,
-           fold, stream, fold / stream, bytes / fold * 1e-6);
     tl_fold_free(f);
+    return report(b, bench_median(fold_s, ROUNDS), bench_median(stream_s, ROUNDS));
 }
 
-static struct bench bench_of(const char *name, enum tl_optimizer_kind kind,
+static struct bench bench_of(const char *name, double goal, enum tl_optimizer_kind kind,
                              double momentum) {
     return (struct bench){
         .name = name,
+        .goal = goal,
         .arrays = kind != TL_SGD   ? 3
                   : momentum > 0.0 ? 2
                                    : 1,
@@ -201,15 +189,15 @@ static struct bench bench_of(const char *name, enum tl_optimizer_kind kind,
 int main(void) {
     enum { CASES = 9 };
     struct bench b[CASES] = {
-        bench_of("sgd", TL_SGD, 0.0),
-        bench_of("momentum", TL_SGD, 0.9),
-        bench_of("nesterov", TL_SGD, 0.9),
-        bench_of("adam", TL_ADAM, 0.0),
-        bench_of("momentum, finite", TL_SGD, 0.9),
-        bench_of("momentum, clipped", TL_SGD, 0.9),
-        bench_of("momentum, finite, while a view is held", TL_SGD, 0.9),
-        bench_of("sgd, finite, while a view is held", TL_SGD, 0.0),
-        bench_of("momentum, sync of two, per gradient", TL_SGD, 0.9),
+        bench_of("sgd", 1.3, TL_SGD, 0.0),
+        bench_of("momentum", 1.3, TL_SGD, 0.9),
+        bench_of("nesterov", 1.3, TL_SGD, 0.9),
+        bench_of("adam", 2.0, TL_ADAM, 0.0),
+        bench_of("momentum, finite", 1.8, TL_SGD, 0.9),
+        bench_of("momentum, clipped", 1.8, TL_SGD, 0.9),
+        bench_of("momentum, finite, view held", 2.5, TL_SGD, 0.9),
+        bench_of("sgd, finite, view held", 3.0, TL_SGD, 0.0),
+        bench_of("momentum, sync of two", 2.5, TL_SGD, 0.9),
     };
     b[2].config.optimizer.nesterov = true;
     b[4].config.refuse_nonfinite = true;
@@ -224,8 +212,9 @@ int main(void) {
         s.arrays[k] = new_array(0.0f);
     }
     float *const gradients[GRADIENTS] = {new_array(1e-3f), new_array(2e-3f)};
+    bool all_hold = true;
     for (size_t i = 0; i < CASES; i++) {
-        run(&b[i], s, gradients);
+        all_hold = run(&b[i], s, gradients) && all_hold;
     }
-    return 0;
+    return all_hold ? 0 : 1;
 }

@@ -216,9 +216,9 @@ bool tl_views_held(const struct tl_fold *f);
 size_t tl_state_encode(const struct tl_fold *f, uint8_t *bytes);
 /* Size of a whole head from its first TL_STATE_PREFIX_BYTES. TL_E_CORRUPT. */
 TL_MUST_USE int tl_state_head_size(const uint8_t *prefix, size_t *ret_size);
-/* Check a head and put it into `f`, fresh from tl_fold_create(). On failure `f` is good
- * only for tl_fold_free(). TL_E_CORRUPT, TL_E_MISMATCH. */
-TL_MUST_USE int tl_state_decode(struct tl_fold *f, const uint8_t *bytes, size_t size);
+/* Check a whole head and put it into `f`, fresh from tl_fold_create(). On failure `f`
+ * is good only for tl_fold_free(). TL_E_CORRUPT, TL_E_MISMATCH. */
+TL_MUST_USE int tl_state_decode(struct tl_fold *f, const uint8_t *bytes);
 /* Is this array part of the state as it is now? */
 bool tl_state_has_array(const struct tl_fold *f, enum tl_fold_array array);
 

@@ -48,7 +48,7 @@ static int head_progress(struct tl_restore *r) {
     if (r->head_size == TL_STATE_PREFIX_BYTES) {
         return tl_state_head_size(r->head, &r->head_size);
     }
-    return tl_state_decode(r->fold, r->head, r->head_size);
+    return tl_state_decode(r->fold, r->head);
 }
 
 static int feed_head(struct tl_restore *r, const uint8_t *bytes, size_t size,

@@ -347,11 +347,10 @@ static void take_head(struct tl_fold *f, const struct head *h) {
     memcpy(f->staleness, h->staleness, sizeof(f->staleness));
 }
 
-int tl_state_decode(struct tl_fold *f, const uint8_t *bytes, size_t size) {
+int tl_state_decode(struct tl_fold *f, const uint8_t *bytes) {
     struct walk k = {.from = bytes};
     struct head h;
     walk_head(&k, &h);
-    assert(h.head_bytes == size);
     int rc = check_head(f, &h);
     if (rc != 0) {
         return rc;

@@ -213,6 +213,7 @@ static void a_part_outlives_its_worker(void **state) {
     assert_true(rig_weight(f) == -2.0f);
     assert_int_equal(tl_fold_counters(f).missing, 0);
     push_ok(f, 1, 1, 3.0f, true);
+    assert_true(rig_weight(f) == -5.0f); /* nothing of the step before in it */
     tl_fold_free(f);
 }
 
@@ -267,6 +268,17 @@ static void a_missing_part_stays_missing(void **state) {
     push_ok(f, 1, 0, 3.0f, true);
     assert_true(rig_weight(f) == -2.0f);
     assert_int_equal(tl_fold_counters(f).missing, 1);
+    tl_fold_free(f);
+}
+
+/* However far away the step that a LEAVE names, only the open one is given up. */
+static void leaving_locks_nobody_out(void **state) {
+    (void)state;
+    struct tl_fold *f = new_sync(sync_config(), 2);
+    assert_int_equal(rig_leave(f, 1, 1, UINT64_MAX), 0);
+    assert_int_equal(tl_fold_counters(f).missing, 1);
+    join(f, 1, 0);
+    assert_int_equal(rig_worker(f, 1).from_step, 1);
     tl_fold_free(f);
 }
 
@@ -444,6 +456,7 @@ int main(void) {
         cmocka_unit_test(a_part_is_not_given_twice),
         cmocka_unit_test(a_place_in_the_step_is_kept),
         cmocka_unit_test(a_missing_part_stays_missing),
+        cmocka_unit_test(leaving_locks_nobody_out),
         cmocka_unit_test(the_end_of_sync),
         cmocka_unit_test(a_step_of_many_blocks),
         cmocka_unit_test(ssp_waits_for_the_slowest),

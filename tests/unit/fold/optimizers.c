@@ -88,7 +88,7 @@ static void pytorch_values(void **state) {
 /* Newton's method in double, rounded to float: no square root instruction involved. */
 static float root_of(float x) {
     double root = x > 1.0f ? (double)x : 1.0;
-    for (int i = 0; i < 200 && x > 0.0f; i++) {
+    for (int i = 0; i < 40 && x > 0.0f; i++) {
         root = 0.5 * (root + (double)x / root);
     }
     return x > 0.0f ? (float)root : 0.0f;
@@ -97,7 +97,7 @@ static float root_of(float x) {
 /* The same in double, which is a unit in the last place off at most. */
 static double root_of_double(double x) {
     double root = 1.0;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 40; i++) {
         root = 0.5 * (root + x / root);
     }
     return root;

@@ -286,6 +286,84 @@ static void damaged_heads_are_found_or_harmless(void **state) {
     free(good.bytes);
 }
 
+/* One contradiction each: the value of a field that nothing else in the head fits. */
+static void contradictions_are_found(void **state) {
+    (void)state;
+    const struct {
+        const char *what;
+        size_t offset;
+        uint8_t value;
+    } cases[] = {
+        {"a slot too many", 72, 15},
+        {"no slot", 72, 1},
+        {"a contribution", 76, 5},
+        {"the version", 80, 250},
+        {"the position", 88, 0},
+        {"a negative rate", 111, 0xbf},
+        {"a power above 1", 119, 0x7f},
+        {"folded", 128, 255},
+        {"lost", 136, 255},
+        {"staleness", 184, 255},
+        {"the worker before", 376, 0},
+        {"worker 65,537", 314, 1},
+        {"unknown flags", 316, 4},
+        {"no incarnation", 320, 0},
+        {"a huge sequence", 334, 255},
+        {"active, and left", 351, 0},
+        {"folded of a worker", 352, 99},
+        {"lost of a worker", 360, 99},
+        {"a huge clock", 375, 255},
+    };
+    const struct tl_fold_config config = sample_config();
+    struct rig_bytes good = sample_state(25);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct tl_fold *f = NULL;
+        uint8_t before = good.bytes[cases[i].offset];
+        assert_int_not_equal(before, cases[i].value);
+        good.bytes[cases[i].offset] = cases[i].value;
+        if (restore(&config, good, &f) != TL_E_CORRUPT) {
+            fail_msg("%s was not found", cases[i].what);
+        }
+        good.bytes[cases[i].offset] = before;
+    }
+    struct tl_fold *f = NULL;
+    assert_int_equal(restore(&config, good, &f), 0);
+    tl_fold_free(f);
+    free(good.bytes);
+}
+
+/* Tables whose sums are right: entries out of order, another worker's contribution. */
+static void contradictions_in_the_table_are_found(void **state) {
+    (void)state;
+    enum { TABLE = 312, ENTRY = 64, FLAGS = 4 };
+    const struct tl_fold_config config = sample_config();
+    struct tl_fold *f = rig_new(&config, 1), *none = NULL;
+    float values[COUNT] = {0};
+    assert_int_equal(rig_join(f, 2, 1, 0, 0), 0);
+    assert_int_equal(rig_join(f, 4, 1, 0, 0), 0);
+    assert_int_equal(rig_join(f, 9, 1, 0, 0), 0);
+    assert_int_equal(rig_push(f, 4, 1, 0, values), 0);
+    struct rig_bytes bytes = rig_state(f);
+    tl_fold_free(f);
+    uint8_t *first = bytes.bytes + TABLE, *second = first + ENTRY, saved[ENTRY];
+    assert_int_equal(second[FLAGS], 3);
+    second[FLAGS] = 1; /* active, and has not contributed */
+    assert_int_equal(restore(&config, bytes, &none), TL_E_CORRUPT);
+    second[FLAGS] = 3;
+    first[FLAGS] = 3;
+    assert_int_equal(restore(&config, bytes, &none), TL_E_CORRUPT);
+    first[FLAGS] = 1;
+    memcpy(saved, first, ENTRY);
+    memcpy(first, second, ENTRY);
+    memcpy(second, saved, ENTRY);
+    assert_int_equal(restore(&config, bytes, &none), TL_E_CORRUPT);
+    memcpy(second, first, ENTRY);
+    memcpy(first, saved, ENTRY);
+    assert_int_equal(restore(&config, bytes, &f), 0);
+    tl_fold_free(f);
+    free(bytes.bytes);
+}
+
 static void random_bytes_are_refused(void **state) {
     (void)state;
     uint64_t seed = 8;
@@ -354,6 +432,8 @@ int main(void) {
         cmocka_unit_test(the_first_failure_stands),
         cmocka_unit_test(a_bad_configuration_restores_nothing),
         cmocka_unit_test(damaged_heads_are_found_or_harmless),
+        cmocka_unit_test(contradictions_are_found),
+        cmocka_unit_test(contradictions_in_the_table_are_found),
         cmocka_unit_test(random_bytes_are_refused),
         cmocka_unit_test(the_layout_is_the_documented_one),
     };

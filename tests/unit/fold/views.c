@@ -133,6 +133,31 @@ static void too_many_versions_are_refused(void **state) {
     tl_fold_free(f);
 }
 
+/* The most that can be held at once: a version in each view, another in a cut, and one
+ * more is made. */
+static void the_most_that_can_be_held(void **state) {
+    (void)state;
+    enum { COPIES = 3 };
+    struct tl_fold_config config = momentum_config(10, COPIES);
+    struct tl_fold *f = rig_new(&config, 3);
+    assert_int_equal(rig_join(f, 0, 1, 0, 0), 0);
+    struct tl_view *held[COPIES];
+    struct tl_cut *c = NULL;
+    for (uint64_t i = 0; i < COPIES; i++) {
+        assert_int_equal(tl_fold_view(f, &held[i]), 0);
+        push(f, i + 1);
+    }
+    assert_int_equal(tl_fold_cut(f, &c), 0);
+    assert_int_equal(push(f, COPIES + 1), COPIES + 1);
+    assert_int_equal(push(f, COPIES + 2), COPIES + 2);
+    assert_int_equal(f->pool.unused_count, 0);
+    tl_cut_release(c);
+    for (size_t i = 0; i < COPIES; i++) {
+        tl_view_release(held[i]);
+    }
+    tl_fold_free(f);
+}
+
 static void nobody_holds_nothing_is_copied(void **state) {
     (void)state;
     struct tl_fold_config config = momentum_config(TL_BLOCK_FLOATS, 1);
@@ -351,6 +376,7 @@ int main(void) {
         cmocka_unit_test(readers_of_a_version_share_it),
         cmocka_unit_test(a_refused_record_makes_no_version),
         cmocka_unit_test(too_many_versions_are_refused),
+        cmocka_unit_test(the_most_that_can_be_held),
         cmocka_unit_test(nobody_holds_nothing_is_copied),
         cmocka_unit_test(a_held_cut_never_changes),
         cmocka_unit_test(the_pool_is_never_exceeded),
