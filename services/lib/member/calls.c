@@ -91,8 +91,10 @@ int tl_member_raise_epoch(struct tl_member *m, uint32_t shard, uint64_t floor,
     m->has_changed = tl_epochs_raise(&m->epochs, shard, c.epoch) || m->has_changed;
     if (is_ours && m->self.epoch < c.epoch) {
         m->self.epoch = c.epoch;
+        m->is_due = true; /* one that was under way may have said the old epoch */
     }
     tl_member_unlock(m);
+    tl_member_wake(m);
     *ret_epoch = c.epoch;
     return 0;
 }

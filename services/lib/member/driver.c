@@ -25,7 +25,6 @@ struct driver {
     int64_t exchanged_ms; /* the last exchange */
     int64_t trusted_ms;   /* from when on an absent entry means something */
     uint64_t beat;
-    uint64_t our_token;
     char token[24];         /* of the Redis we know; "": none yet */
     struct tl_epochs known; /* copy for the heartbeat under way */
 };
@@ -166,7 +165,7 @@ static void draft_beat(struct driver *d, struct draft *draft) {
     draft->beat = (struct tl_beat){
         .self = m->role == 0 || m->is_erased ? NULL : &draft->self,
         .is_news = m->is_news,
-        .token = d->our_token,
+        .token = tl_random_u64(), /* another one each time: no flush goes unseen */
         .age_ms = tl_member_age_locked(m),
         .end = draft->end,
         .epochs = &d->known,
@@ -306,7 +305,7 @@ static void deregister(struct driver *d) {
 }
 
 void *tl_member_drive(void *arg) {
-    struct driver d = {.m = arg, .our_token = tl_random_u64()};
+    struct driver d = {.m = arg};
     int64_t most_ms = d.m->lease_ms < PAUSE_MAX_MS ? d.m->lease_ms : PAUSE_MAX_MS;
     int64_t pause_ms = PAUSE_MIN_MS;
     while (!is_stopping(d.m)) {
