@@ -140,6 +140,8 @@ struct tl_welcome {
     uint64_t first;      /* this shard's slice */
     uint64_t count;
     uint8_t consistency; /* enum tl_consistency */
+    bool
+        ignores_norm; /* pushes may leave header.norm 0: the fold does not clip by it */
 };
 
 #define TL_HELLO_BYTES   152u

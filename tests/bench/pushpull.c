@@ -7,6 +7,7 @@
 #include "throughline/serve.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { COUNT = 813258, ROUNDS = 25, TURNS = 20, SOCKET_BUFFER = 4 << 20 };
+enum { COUNT = 813258, ROUNDS = 25, TURNS = 20, SOCKET_BUFFER = 4 << 20, PAGE = 4096 };
 
 static const size_t frame_bytes =
     TL_HEADER_BYTES + COUNT * sizeof(float) + TL_TRAILER_BYTES;
@@ -51,12 +52,15 @@ static double median(double *values, size_t n) {
     return values[n / 2];
 }
 
+/* Whole pages: some processors' copies crawl when source and destination lie a few
+ * bytes apart modulo a page, as the kernel's pages and malloc()'s large blocks do. */
 static void *allocate(size_t bytes) {
-    void *p = calloc(1, bytes);
+    size_t size = (bytes + PAGE - 1) / PAGE * PAGE;
+    void *p = aligned_alloc(PAGE, size);
     if (p == NULL) {
         die("memory", "none left");
     }
-    return p;
+    return memset(p, 0, size);
 }
 
 /* ---- a process of its own that says where it listens -------------------------------
@@ -67,7 +71,16 @@ struct peer {
     char address[128];
 };
 
-static struct peer start(void (*serve)(bool tcp, int announce), bool tcp) {
+/* How the two speak. */
+struct way {
+    const char *name;
+    bool tcp;
+    bool checksum; /* of payloads; over TCP always */
+    double goal;
+};
+
+static struct peer start(void (*serve)(const struct way *w, int announce),
+                         const struct way *w) {
     struct peer p;
     int announce[2];
     if (pipe(announce) != 0 || (p.pid = fork()) < 0) {
@@ -75,7 +88,7 @@ static struct peer start(void (*serve)(bool tcp, int announce), bool tcp) {
     }
     if (p.pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        serve(tcp, announce[1]);
+        serve(w, announce[1]);
         _exit(0);
     }
     close(announce[1]);
@@ -117,12 +130,12 @@ static struct tl_fold *new_fold(void) {
     return fold;
 }
 
-static void serve_shard(bool tcp, int announce) {
+static void serve_shard(const struct way *w, int announce) {
     uv_loop_t loop;
     struct tl_serve *serve = NULL;
     char wanted[108] = "tcp://127.0.0.1:0";
     char bound[128] = "";
-    if (!tcp) {
+    if (!w->tcp) {
         memcpy(wanted, "unix://", 8);
         unix_path("shard", wanted + 7, sizeof(wanted) - 7);
     }
@@ -137,7 +150,7 @@ static void serve_shard(bool tcp, int announce) {
         .max_connections = 16,
         .frame_ms = 10000,
         .wait_ms = 5000,
-        .unix_checksum = true,
+        .unix_checksum = w->checksum,
     };
     check(tl_serve_new(&config, &serve));
     check(tl_serve_listen(serve, wanted, bound, sizeof(bound)));
@@ -145,9 +158,14 @@ static void serve_shard(bool tcp, int announce) {
     (void)uv_run(&loop, UV_RUN_DEFAULT);
 }
 
-static struct tl_client *join(const struct peer *shard, uint64_t *ret_sequence) {
+static struct tl_client *join(const struct peer *shard, const struct way *w,
+                              uint64_t *ret_sequence) {
     const struct tl_client_config config = {
-        .servers = shard->address, .job = "bench", .run = "bench"};
+        .servers = shard->address,
+        .job = "bench",
+        .run = "bench",
+        .no_unix_checksum = !w->checksum,
+    };
     struct tl_client *client = NULL;
     struct tl_client_join joined;
     check(tl_client_open(&config, &client));
@@ -159,8 +177,12 @@ static struct tl_client *join(const struct peer *shard, uint64_t *ret_sequence) 
 /* ---- the echo
  * ------------------------------------------------------------------------ */
 
+/* As links and servers do; without TCP_NODELAY the echo would be several times slower.
+ */
 static void tune(int fd) {
     int size = SOCKET_BUFFER;
+    int on = 1;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* TCP only */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 }
@@ -229,10 +251,10 @@ static int listen_for_echo(bool tcp, char ret_text[128]) {
     return fd;
 }
 
-static void serve_echo(bool tcp, int announce) {
+static void serve_echo(const struct way *w, int announce) {
     char text[128];
     uint8_t *bytes = allocate(frame_bytes);
-    int listener = listen_for_echo(tcp, text);
+    int listener = listen_for_echo(w->tcp, text);
     (void)!write(announce, text, sizeof(text));
     int fd = accept(listener, NULL, NULL);
     tune(fd);
@@ -275,11 +297,20 @@ static double echo_rate(int fd, uint8_t *bytes) {
     return TURNS / (now_s() - start);
 }
 
-static bool compare_over(bool tcp, double goal) {
-    struct peer shard = start(serve_shard, tcp);
-    struct peer echo = start(serve_echo, tcp);
+static bool report(const struct way *w, double rate, double reference) {
+    double ratio = rate / reference;
+    bool passed = ratio >= w->goal;
+    printf("bench pushpull %s: %.0f/s, echo %.0f/s, ratio %.2f (goal >= %.2f) %s\n",
+           w->name, rate, reference, ratio, w->goal, passed ? "PASS" : "FAIL");
+    (void)fflush(stdout);
+    return passed;
+}
+
+static bool compare_over(const struct way *w) {
+    struct peer shard = start(serve_shard, w);
+    struct peer echo = start(serve_echo, w);
     uint64_t sequence = 0;
-    struct tl_client *client = join(&shard, &sequence);
+    struct tl_client *client = join(&shard, w, &sequence);
     int fd = connect_echo(&echo);
     float *gradient = allocate(COUNT * sizeof(float));
     uint8_t *bytes = allocate(frame_bytes);
@@ -289,24 +320,24 @@ static bool compare_over(bool tcp, double goal) {
         ours[i] = push_pull_rate(client, &sequence, gradient);
         bare[i] = echo_rate(fd, bytes);
     }
-    double rate = median(ours, ROUNDS);
-    double reference = median(bare, ROUNDS);
-    bool passed = rate / reference >= goal;
-    printf("bench pushpull %s: %.0f/s, echo %.0f/s, ratio %.2f (goal >= %.2f) %s\n",
-           tcp ? "tcp" : "unix", rate, reference, rate / reference, goal,
-           passed ? "PASS" : "FAIL");
-    (void)fflush(stdout);
     free(gradient);
     free(bytes);
     close(fd);
     tl_client_free(client);
     stop(&shard);
     stop(&echo);
-    return passed;
+    return report(w, median(ours, ROUNDS), median(bare, ROUNDS));
 }
 
 int main(void) {
-    bool tcp = compare_over(true, 0.80);
-    bool local = compare_over(false, 0.60);
-    return tcp && local ? 0 : 1;
+    static const struct way ways[] = {
+        {"tcp", .tcp = true, .checksum = true, .goal = 0.80},
+        {"unix", .tcp = false, .checksum = true, .goal = 0.60},
+        {"unix, no checksum", .tcp = false, .checksum = false, .goal = 0.60},
+    };
+    bool passed = true;
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        passed = compare_over(&ways[i]) && passed;
+    }
+    return passed ? 0 : 1;
 }

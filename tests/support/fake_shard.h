@@ -33,6 +33,7 @@ struct fake_shard {
     uint32_t shard, shards;
     uint64_t parameters, first, count;
     uint8_t consistency;
+    bool ignores_norm;
     uint64_t epoch, writer, version;
     uint64_t incarnation, settled; /* the table's entry */
     uint64_t lost;
@@ -69,6 +70,7 @@ static inline struct tl_header fake_serve_hello(struct fake_shard *s,
         .first = s->first,
         .count = s->count,
         .consistency = s->consistency,
+        .ignores_norm = s->ignores_norm,
     };
     s->joined = false;
     tl_welcome_encode(&w, payload);

@@ -62,9 +62,19 @@ static int check_push(const struct tl_client *c, uint64_t sequence,
     return 0;
 }
 
+/* One more pass over the gradient, saved where no fold clips by the norm. */
+static float norm_for(const struct tl_client *c, const float *gradient) {
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        if (!tl_direct_welcome(c->shards[s].direct)->ignores_norm) {
+            return client_norm(gradient, c->parameters);
+        }
+    }
+    return 0;
+}
+
 static int begin_push(struct tl_client *c, enum tl_direct_op op, uint64_t sequence,
                       const float *gradient) {
-    float norm = client_norm(gradient, c->parameters);
+    float norm = norm_for(c, gradient);
     for (uint32_t s = 0; s < c->shard_count; s++) {
         struct client_shard *shard = &c->shards[s];
         const struct tl_direct_request push = {

@@ -20,9 +20,10 @@ enum {
     AT_COUNT = 24,
     AT_SHARDS = 32,
     AT_CONSISTENCY = 36,
-    AT_WELCOME_RESERVED = 37,
+    AT_IGNORES_NORM = 37,
+    AT_WELCOME_RESERVED = 38,
 };
-_Static_assert(AT_WELCOME_RESERVED + 3 == TL_WELCOME_BYTES, "welcome layout");
+_Static_assert(AT_WELCOME_RESERVED + 2 == TL_WELCOME_BYTES, "welcome layout");
 
 #define CONSISTENCY_LAST 2u /* enum tl_consistency: async, sync, ssp */
 
@@ -129,6 +130,7 @@ void tl_welcome_encode(const struct tl_welcome *w, uint8_t buf[TL_WELCOME_BYTES]
     put_u64(buf + AT_COUNT, w->count);
     put_u32(buf + AT_SHARDS, w->shards);
     buf[AT_CONSISTENCY] = w->consistency;
+    buf[AT_IGNORES_NORM] = w->ignores_norm ? 1 : 0;
 }
 
 static bool slice_fits(const struct tl_welcome *w) {
@@ -151,13 +153,14 @@ int tl_welcome_decode(const uint8_t *bytes, size_t size,
         .first = get_u64(bytes + AT_FIRST),
         .count = get_u64(bytes + AT_COUNT),
         .consistency = bytes[AT_CONSISTENCY],
+        .ignores_norm = bytes[AT_IGNORES_NORM] == 1,
     };
     if (!slice_fits(&w)) {
         return tl_fail(TL_E_PROTOCOL,
                        "welcome: the shard's slice does not fit the model");
     }
-    if (w.consistency > CONSISTENCY_LAST ||
-        (reserved[0] | reserved[1] | reserved[2]) != 0) {
+    if (w.consistency > CONSISTENCY_LAST || bytes[AT_IGNORES_NORM] > 1 ||
+        (reserved[0] | reserved[1]) != 0) {
         return tl_fail(TL_E_PROTOCOL,
                        "welcome: consistency or reserved bits not known");
     }

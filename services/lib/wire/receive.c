@@ -84,10 +84,12 @@ static int begin_payload(struct tl_link *l) {
 /* ---- the payload
  * -------------------------------------------------------------------------- */
 
-/* Where the payload's byte `at` goes, and for how many bytes that is good. */
+/* Where the payload's byte `at` goes, and for how many bytes that is good. Pieces end
+ * at multiples of their size, so that most copies begin at an even address. */
 static uint8_t *place_for(struct tl_link *l, uint64_t at, uint64_t *size) {
     uint64_t left = l->reply.length - at;
-    *size = left < LINK_PIECE_BYTES ? left : LINK_PIECE_BYTES;
+    uint64_t piece = LINK_PIECE_BYTES - at % LINK_PIECE_BYTES;
+    *size = left < piece ? left : piece;
     if (l->reply.kind == TL_KIND_ERROR) {
         return (uint8_t *)l->text + at;
     }

@@ -144,6 +144,23 @@ static void a_worker_joins_pushes_and_leaves(void **state) {
     tl_client_free(c);
 }
 
+static void the_norm_is_sent_where_it_is_looked_at(void **state) {
+    (void)state;
+    struct tl_client_join joined;
+    for (int i = 0; i < SHARDS; i++) {
+        shards[i].ignores_norm = true;
+    }
+    struct tl_client *c = join_client(&joined);
+    assert_int_equal(tl_client_push(c, 25, gradient, NULL), 0);
+    assert_true(shards[0].last_norm == 0.0f);
+    tl_client_free(c);
+    shards[1].ignores_norm = false;
+    c = join_client(&joined);
+    assert_int_equal(tl_client_push(c, 26, gradient, NULL), 0);
+    assert_true(shards[0].last_norm == 70.0f);
+    tl_client_free(c);
+}
+
 static void a_slice_without_news_is_kept(void **state) {
     (void)state;
     struct tl_client_join joined;
@@ -410,6 +427,8 @@ static void what_a_shard_refused_is_not_in_the_ledger(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_worker_joins_pushes_and_leaves, start, stop),
+        cmocka_unit_test_setup_teardown(the_norm_is_sent_where_it_is_looked_at, start,
+                                        stop),
         cmocka_unit_test_setup_teardown(a_slice_without_news_is_kept, start, stop),
         cmocka_unit_test_setup_teardown(an_observer_only_pulls, start, stop),
         cmocka_unit_test_setup_teardown(sequences_rise, start, stop),

@@ -20,6 +20,7 @@ static const struct tl_welcome welcome = {
     .first = 406629,
     .count = 406629,
     .consistency = 1,
+    .ignores_norm = true,
 };
 
 static void hello_comes_back(void **state) {
@@ -85,6 +86,7 @@ static void welcome_comes_back(void **state) {
     assert_true(out.first == welcome.first);
     assert_true(out.count == welcome.count);
     assert_int_equal(out.consistency, welcome.consistency);
+    assert_true(out.ignores_norm);
 }
 
 static int decode_welcome(struct tl_welcome w) {
@@ -124,6 +126,10 @@ static void reserved_and_size_of_welcome_are_checked(void **state) {
     tl_welcome_encode(&welcome, buf);
     assert_int_equal(tl_welcome_decode(buf, sizeof(buf) - 1, &out), TL_E_PROTOCOL);
     buf[39] = 1;
+    assert_int_equal(tl_welcome_decode(buf, sizeof(buf), &out), TL_E_PROTOCOL);
+    buf[39] = 0;
+    assert_int_equal(tl_welcome_decode(buf, sizeof(buf), &out), 0);
+    buf[37] = 2;
     assert_int_equal(tl_welcome_decode(buf, sizeof(buf), &out), TL_E_PROTOCOL);
 }
 
