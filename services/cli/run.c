@@ -1,6 +1,7 @@
 /* run.c - `throughline run`: a whole job on this machine, failures included. */
 #include "run.h"
 
+#include "throughline/data.h"
 #include "throughline/nn.h"
 
 #include "cli.h"
@@ -65,17 +66,37 @@ static int prepare_environment(void) {
     return 0;
 }
 
-/* A model that does not fit together is better found here than by every service. */
-static int check_model(const struct tl_job *job) {
+/* One pair of files holds examples of the model's shape. */
+static int check_examples(const struct tl_nn *nn, const char *images,
+                          const char *labels) {
+    struct tl_dataset *set;
+    int rc = tl_dataset_load(images, labels, tl_nn_classes(nn), &set);
+    if (rc != 0) {
+        return rc;
+    }
+    if (tl_dataset_inputs(set) != tl_nn_inputs(nn)) {
+        rc = tl_fail(TL_E_CONFIG, "%s: images of %zu values, the model's input has %zu",
+                     images, tl_dataset_inputs(set), tl_nn_inputs(nn));
+    }
+    tl_dataset_free(set);
+    return rc;
+}
+
+/* A model that does not fit together, or data that cannot be read, is better found here
+ * than by every service. */
+static int check_model_and_data(const struct tl_job *job) {
     struct tl_nn *nn;
     int rc = tl_nn_new(job->model, "model", 1, &nn);
-    if (rc == 0) {
-        if (tl_nn_parameters(nn) < job->shards) {
-            rc = tl_fail(TL_E_CONFIG, "%" PRIu32 " shards of %" PRIu64 " parameters",
-                         job->shards, tl_nn_parameters(nn));
-        }
-        tl_nn_free(nn);
+    if (rc != 0) {
+        return rc;
     }
+    if (tl_nn_parameters(nn) < job->shards) {
+        rc = tl_fail(TL_E_CONFIG, "%" PRIu32 " shards of %" PRIu64 " parameters",
+                     job->shards, tl_nn_parameters(nn));
+    }
+    rc = rc == 0 ? check_examples(nn, job->train_images, job->train_labels) : rc;
+    rc = rc == 0 ? check_examples(nn, job->test_images, job->test_labels) : rc;
+    tl_nn_free(nn);
     return rc;
 }
 
@@ -103,7 +124,7 @@ static int prepare(struct tl_run *run) {
         .run = run->options.run,
         .log_level = tl_log_level_names[run->options.log_level],
     };
-    int rc = check_model(&run->job);
+    int rc = check_model_and_data(&run->job);
     rc = rc == 0 ? tl_signals_open(&run->signals) : rc;
     rc = rc == 0 ? tl_scratch_make(&run->scratch) : rc;
     rc = rc == 0 ? tl_fleet_new(&plan, &run->fleet) : rc;

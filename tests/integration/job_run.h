@@ -71,7 +71,10 @@ static inline bool job_sampled(const json_t *line, const char *service,
     json_array_foreach(json_object_get(line, "processes"), i, process) {
         const char *name = json_string_value(json_object_get(process, "service"));
         const json_t *epoch = json_object_get(process, "epoch");
-        if (name != NULL && strcmp(name, service) == 0 && json_is_number(epoch)) {
+        /* Epoch 0 is that of a server which has not taken one yet, and serves nobody.
+         */
+        if (name != NULL && strcmp(name, service) == 0 && json_is_number(epoch) &&
+            json_number_value(epoch) > 0.0) {
             *ret_epoch = json_number_value(epoch);
             *ret_version = number(process, "version");
             return true;
