@@ -191,6 +191,7 @@ static void redis_refused(void **state) {
                           "--redis=unix:///tmp/tl-no-redis.sock",
                           "--worker-patience-ms=1500",
                           "--worker-request-ms=1000",
+                          "--strategy=none",
                           NULL};
     struct outcome o = program_run(30, argv);
     assert_int_equal(o.exit_code, 4); /* it waited for as long as the job allows */

@@ -82,7 +82,7 @@ static inline struct program program_start(const char *const *argv) {
         (void)dup2(null, 0);
         (void)dup2(out, 1);
         (void)dup2(err, 2);
-        execv(path, (char *const *)(uintptr_t)argv);
+        execv(path, (char *const *)argv);
         _exit(127);
     }
     close(out);

@@ -37,8 +37,8 @@ static void one_round(uint64_t seed, const char *consistency) {
     uint64_t state = seed;
     for (size_t i = 0; i < VICTIMS * KILLS_A_ROUND; i++) {
         /* Each victim dies once in each quarter, at a moment of its own. */
-        double at =
-            1.0 + 5.0 * (double)(i / VICTIMS) + 3.5 * (double)tl_random_unit(&state);
+        size_t quarter = i / VICTIMS;
+        double at = 1.0 + 5.0 * (double)quarter + 3.5 * (double)tl_random_unit(&state);
         (void)snprintf(kills[i], sizeof(kills[i]), "--kill=%s@seconds=%.2f,down=0.3s",
                        victims[i % VICTIMS], at);
         argv[n++] = kills[i];

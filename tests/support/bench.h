@@ -50,7 +50,7 @@ static inline pid_t bench_start(const char *const *argv, int *ret_fd) {
         char path[4096];
         (void)snprintf(path, sizeof(path), "%s/%s", TL_BIN_DIR, argv[0]);
         (void)dup2(ends[1], 1);
-        execv(path, (char *const *)(size_t)argv);
+        execv(path, (char *const *)argv);
         _exit(127);
     }
     close(ends[1]);
