@@ -47,8 +47,7 @@ void tl_feed_batch(struct tl_feed *f, uint64_t sequence, uint32_t *ret_index);
 /* Epoch (from 0) in which batch `sequence` begins. */
 uint64_t tl_feed_epoch(const struct tl_feed *f, uint64_t sequence);
 
-/* ---- random numbers, the same on every machine (splitmix64) ------------------------
- */
+/* ---- random numbers, the same on every machine (splitmix64) ------------------- */
 uint64_t tl_random_next(uint64_t *state);
 float tl_random_unit(uint64_t *state); /* [0, 1) */
 /* A new stream for (seed, a, b). */

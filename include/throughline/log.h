@@ -63,7 +63,6 @@ struct tl_direct_request {
                         the result says so */
     bool only_newer; /* PULL: complete only when there are other weights */
     uint64_t incarnation; /* JOIN */
-    uint64_t margin;      /* JOIN: steps from now to the first contribution */
     uint64_t step;        /* LEAVE */
 };
 

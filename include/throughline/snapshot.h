@@ -178,8 +178,7 @@ TL_MUST_USE int tl_snapshot_weights_at(struct tl_store *store, uint64_t max_vers
                                        void *skip_ctx, float *weights,
                                        uint64_t *ret_version);
 
-/* ---- pace: when a shard is due, PURE ----------------------------------------------
- */
+/* ---- pace: when a shard is due, PURE ------------------------------------------ */
 
 /* Times are of the monotonic clock. Set the first two, and taken_ms to the start. */
 struct tl_pace {

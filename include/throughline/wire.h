@@ -38,7 +38,7 @@ enum tl_kind {
     TL_KIND_HELLO = 1,   /* who is there: struct tl_hello; the first frame */
     TL_KIND_WELCOME = 2, /* struct tl_welcome */
     TL_KIND_JOIN = 3,    /* worker: incarnation (0: only ask what the table has),
-                            sequence (last acknowledged), position: margin in steps */
+                            sequence (last acknowledged) */
     TL_KIND_JOINED = 4,  /* status 0 or TL_E_FENCED; sequence: last settled; version;
                             incarnation: the table's */
     TL_KIND_LEAVE = 5,   /* worker: position: step from which it contributes nothing */
@@ -164,8 +164,7 @@ struct tl_address {
 /* TL_E_CONFIG says what the text should look like. Port 0 is legal (to listen). */
 TL_MUST_USE int tl_address_parse(const char *text, struct tl_address *ret_address);
 
-/* ---- links: one connection, one request at a time ---------------------------------
- */
+/* ---- links: one connection, one request at a time ----------------------------- */
 
 /* The client's end of a connection to one shard's server. Non-blocking; the caller
  * polls the descriptor of every link it holds and advances those that are ready, so

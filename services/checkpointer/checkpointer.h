@@ -23,8 +23,7 @@
 
 struct checkpointer;
 
-/* ---- capture.c --------------------------------------------------------------------
- */
+/* ---- capture.c ---------------------------------------------------------------- */
 
 struct capture {
     struct tl_snapshot_writer *writer; /* from the state's first byte on */
@@ -34,8 +33,7 @@ struct capture {
     char why[512];
 };
 
-/* ---- shard.c ----------------------------------------------------------------------
- */
+/* ---- shard.c ------------------------------------------------------------------ */
 
 enum shard_step {
     SHARD_AWAY,     /* no connection */
@@ -85,8 +83,7 @@ void capture_begin(struct shard *s, int64_t now_ms);
 TL_MUST_USE int capture_finish(struct shard *s);
 void capture_abandon(struct shard *s);
 
-/* ---- gauges.c ---------------------------------------------------------------------
- */
+/* ---- gauges.c ----------------------------------------------------------------- */
 
 struct gauges {
     struct tl_metric *snapshots, *failures, *bytes, *seconds, *pruned;
@@ -95,8 +92,7 @@ struct gauges {
 TL_MUST_USE int gauges_new(struct gauges *g, uint32_t shards);
 void gauges_done(struct gauges *g);
 
-/* ---- the whole --------------------------------------------------------------------
- */
+/* ---- the whole ---------------------------------------------------------------- */
 
 struct checkpointer_options {
     char servers[TL_PATH_MAX];

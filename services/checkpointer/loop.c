@@ -9,8 +9,7 @@
 #define STORE_RETRY_MS    2000
 #define LAST_SNAPSHOTS_MS 10000
 
-/* ---- the store --------------------------------------------------------------------
- */
+/* ---- the store ---------------------------------------------------------------- */
 
 /* Where an earlier process left off: the newest snapshot that is complete. */
 static int continue_from(struct shard *s, struct tl_store *store) {
@@ -73,8 +72,7 @@ static int look_for_store(struct checkpointer *c, int64_t now_ms) {
     return 0;
 }
 
-/* ---- the end ----------------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------------ */
 
 static void look_for_end(struct checkpointer *c, int64_t now_ms) {
     if (c->presence.member != NULL &&
@@ -105,8 +103,7 @@ static bool is_over(const struct checkpointer *c, int64_t now_ms) {
     return is_complete || now_ms >= c->end_deadline_ms;
 }
 
-/* ---- turns ------------------------------------------------------------------------
- */
+/* ---- turns -------------------------------------------------------------------- */
 
 static int timeout_of(const struct checkpointer *c, int64_t now_ms) {
     int64_t next_ms = now_ms + TURN_MAX_MS;

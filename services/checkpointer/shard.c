@@ -42,8 +42,7 @@ static void last_is_over(struct shard *s) {
     }
 }
 
-/* ---- failures ---------------------------------------------------------------------
- */
+/* ---- failures ----------------------------------------------------------------- */
 
 /* Said once until the server answers again. At the start of a job the servers may come
  * after us: nothing to warn of. */
@@ -85,8 +84,7 @@ static void become_idle(struct shard *s, int64_t act_ms) {
     s->act_ms = act_ms;
 }
 
-/* ---- requests ---------------------------------------------------------------------
- */
+/* ---- requests ----------------------------------------------------------------- */
 
 static void ask(struct shard *s, enum shard_step step, struct tl_header header,
                 const void *payload, void *reply, size_t reply_size) {
@@ -146,8 +144,7 @@ static void fetch_state(struct shard *s, int64_t now_ms) {
     }
 }
 
-/* ---- replies ----------------------------------------------------------------------
- */
+/* ---- replies ------------------------------------------------------------------ */
 
 static void see(struct shard *s, const struct tl_header *reply) {
     s->epoch = reply->epoch;
@@ -250,8 +247,7 @@ void shard_advance(struct shard *s) {
     }
 }
 
-/* ---- turns ------------------------------------------------------------------------
- */
+/* ---- turns -------------------------------------------------------------------- */
 
 /* The deadline is for silence: a large state on a slow line is not late while it comes.
  */

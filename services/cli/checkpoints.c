@@ -54,8 +54,7 @@ static const struct tl_option rows[] = {
 const struct tl_option_table tl_checkpoints_table = {rows,
                                                      sizeof(rows) / sizeof(rows[0])};
 
-/* ---- arguments ----------------------------------------------------------------------
- */
+/* ---- arguments ---------------------------------------------------------------- */
 
 static int parse_shard(struct tl_checkpoints_options *o) {
     char *end = NULL;
@@ -121,8 +120,7 @@ static int open_store(struct tl_checkpoints_options *o, struct tl_store **ret_st
     return tl_store_open_existing(o->store, ret_store);
 }
 
-/* ---- one snapshot, judged
- * ------------------------------------------------------------ */
+/* ---- one snapshot, judged ----------------------------------------------------- */
 
 struct verdict {
     const struct tl_manifest *m;
@@ -188,8 +186,7 @@ static void print_row(const struct verdict *v, const char *good) {
                  v->error == 0 ? good : "damaged: ", v->why);
 }
 
-/* ---- ls, verify
- * ------------------------------------------------------------------------ */
+/* ---- ls, verify --------------------------------------------------------------- */
 
 /* A store that cannot be read says nothing of its snapshots: that error is returned. */
 static int show_all(struct tl_store *store, const struct tl_manifest *list,
@@ -250,8 +247,7 @@ static int verify_action(struct tl_store *store,
     return show(store, o, true);
 }
 
-/* ---- dispatch
- * ---------------------------------------------------------------------------- */
+/* ---- dispatch ----------------------------------------------------------------- */
 
 static const struct {
     const char *name;

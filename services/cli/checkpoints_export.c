@@ -23,8 +23,7 @@ struct export {
     char job[64], run[64]; /* of the newest snapshot */
 };
 
-/* ---- what is exported
- * -------------------------------------------------------------------- */
+/* ---- what is exported --------------------------------------------------------- */
 
 /* How large the model is, as the newest manifest that can be read says; 0: none can. */
 static int find_size(struct tl_store *store, const struct tl_checkpoints_options *o,
@@ -88,8 +87,7 @@ static int load_weights(struct tl_store *store, const struct tl_checkpoints_opti
                                   &e->version);
 }
 
-/* ---- safetensors
- * --------------------------------------------------------------------------- */
+/* ---- safetensors -------------------------------------------------------------- */
 
 static json_t *tensor_json(const struct tl_nn_tensor *t) {
     json_t *shape = json_array();
@@ -170,8 +168,7 @@ static int write_file(const char *path, const struct export *e) {
     return tl_fail(TL_E_IO, "cannot write %s: %s", path, strerror(error));
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------------- */
+/* ---- the whole ---------------------------------------------------------------- */
 
 static int report(const char *path, const struct export *e, bool json) {
     if (!json) {

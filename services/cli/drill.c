@@ -69,8 +69,7 @@ void tl_run_drill(struct tl_run *run) {
     }
 }
 
-/* ---- signs of life -----------------------------------------------------------------
- */
+/* ---- signs of life ------------------------------------------------------------ */
 
 static enum tl_role role_of(enum tl_drill_target kind) {
     switch (kind) {

@@ -84,8 +84,7 @@ struct exam {
     double accuracy, loss;
 };
 
-/* ---- arguments ----------------------------------------------------------------------
- */
+/* ---- arguments ---------------------------------------------------------------- */
 
 /* One pass: fills `options` and `job`, and finds the job file's argument. */
 static int read_arguments(int argc, char **argv, struct options *options,
@@ -134,8 +133,7 @@ static int read_job(int argc, char **argv, struct options *options,
     return rc;
 }
 
-/* ---- weights ------------------------------------------------------------------------
- */
+/* ---- weights ------------------------------------------------------------------ */
 
 static int weights_from_servers(struct exam *e) {
     const struct tl_client_config config = {
@@ -196,8 +194,7 @@ static int load_weights(struct exam *e) {
     return live ? weights_from_servers(e) : weights_from_store(e);
 }
 
-/* ---- evaluation ---------------------------------------------------------------------
- */
+/* ---- evaluation --------------------------------------------------------------- */
 
 static int load_model(struct exam *e) {
     int rc = tl_nn_new(e->job.model, "model", CHUNK, &e->nn);

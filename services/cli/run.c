@@ -18,8 +18,7 @@
 
 static const int64_t redis_within_ms = 10000;
 
-/* ---- preparation: nothing runs yet --------------------------------------------------
- */
+/* ---- preparation: nothing runs yet -------------------------------------------- */
 
 /* Make `path` and every directory above it. */
 static int make_directories(const char *path) {
@@ -145,8 +144,7 @@ static void release(struct tl_run *run) {
     tl_job_done(&run->job);
 }
 
-/* ---- the run
- * ------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------ */
 
 static int launch(struct tl_run *run) {
     struct tl_process *redis = tl_fleet_find(&run->fleet, TL_DRILL_REDIS, 0);

@@ -61,8 +61,7 @@ static const struct tl_option rows[] = {
 };
 const struct tl_option_table tl_run_table = {rows, sizeof(rows) / sizeof(rows[0])};
 
-/* ---- one pass over the arguments --------------------------------------------------
- */
+/* ---- one pass over the arguments ---------------------------------------------- */
 
 struct pass {
     struct tl_run_options *options;
@@ -158,8 +157,7 @@ static int find_file(int argc, char **argv, struct tl_run_options *options,
     return rc;
 }
 
-/* ---- what a local run fills in ----------------------------------------------------
- */
+/* ---- what a local run fills in ------------------------------------------------ */
 
 static int complete_run(const struct tl_job *job, struct tl_run_options *options) {
     if (options->run[0] == '\0') {

@@ -24,8 +24,7 @@ static uint64_t updates_of(const struct tl_run *run) {
     return run->evaluated.final ? run->evaluated.version : run->version;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------
- */
+/* ---- JSON --------------------------------------------------------------------- */
 
 static json_t *number_or_null(bool known, double value) {
     return known ? json_real(value) : json_null();
@@ -109,8 +108,7 @@ json_t *tl_summary_json(const struct tl_run *run) {
     return object;
 }
 
-/* ---- table --------------------------------------------------------------------------
- */
+/* ---- table -------------------------------------------------------------------- */
 
 static void print_seconds(double seconds, FILE *out) {
     if (seconds >= 0) {

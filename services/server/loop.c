@@ -12,12 +12,12 @@
 #define TICK_MS       100u
 #define REDIS_WAIT_MS 5000
 #define LEAVE_WAIT_MS 15000
+#define PULL_WAIT_MS  1000u
 #define END_LINGER_MS 500 /* time for everybody to hear of the end */
 
 static void leave(struct server *s, int exit_code);
 
-/* ---- announcements
- * -------------------------------------------------------------------- */
+/* ---- announcements ------------------------------------------------------------ */
 
 static void announce(struct server *s, enum tl_member_state state) {
     uint64_t version = tl_fold_version(s->fold);
@@ -36,8 +36,7 @@ static void refuse_until_ready(struct server *s, const char *why) {
     tl_health_ready(why);
 }
 
-/* ---- epochs
- * ---------------------------------------------------------------------------- */
+/* ---- epochs ------------------------------------------------------------------- */
 
 static void epoch_taken(struct server *s, uint64_t epoch) {
     int rc = tl_fold_take_over(s->fold, epoch);
@@ -121,8 +120,7 @@ static void fencing_tick(struct server *s) {
     }
 }
 
-/* ---- dead workers
- * -------------------------------------------------------------------------- */
+/* ---- dead workers ------------------------------------------------------------- */
 
 static void retire_fold(struct server *s) {
     int rc = tl_serve_offer(s->serve, &s->retire);
@@ -202,8 +200,7 @@ static void on_event(void *ctx, const struct tl_roster_event *event) {
     }
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------ */
 
 static void end_job(uv_work_t *work) {
     struct server *s = work->data;
@@ -287,8 +284,7 @@ static void end_tick(struct server *s) {
     }
 }
 
-/* ---- SIGTERM: hand over what was acknowledged, then go
- * --------------------------------------------- */
+/* ---- SIGTERM: hand over what was acknowledged, then go ------------------------ */
 
 static bool drain_is_over(const struct server *s) {
     struct tl_serve_stats stats;
@@ -319,9 +315,7 @@ static void on_stop(uv_poll_t *poll, int status, int events) {
     announce(s, TL_MEMBER_LEAVING);
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------
- */
+/* ---- the loop ----------------------------------------------------------------- */
 
 static void on_record(void *ctx, const struct tl_record *r, int status,
                       const struct tl_fold_effect *effect) {
@@ -423,6 +417,12 @@ static int listen_all(struct server *s) {
                          s->options.listen);
 }
 
+/* How long a pull may wait here: a second keeps polling cheap, and is what a worker
+ * loses at most that waits at one shard while another one needs it to compute again. */
+static uint32_t wait_ms(const struct tl_job *job) {
+    return job->request_ms / 2 < PULL_WAIT_MS ? job->request_ms / 2 : PULL_WAIT_MS;
+}
+
 static int open_serve(struct server *s) {
     struct tl_serve_config config = {
         .loop = &s->loop,
@@ -434,7 +434,7 @@ static int open_serve(struct server *s) {
         .writer = s->writer,
         .max_connections = s->job.max_connections,
         .frame_ms = s->job.idle_ms,
-        .wait_ms = s->job.request_ms / 2,
+        .wait_ms = wait_ms(&s->job),
         .unix_checksum = s->job.unix_checksum,
         .on_newer_epoch = on_newer_epoch,
         .on_record = on_record,

@@ -1,8 +1,8 @@
 /* train.c - the loop of a worker: batch, gradient, push-pull.
  *
- * Batch n is to be folded once. A refusal that newer weights can cure (its gradient was
- * too old, or its step is over) is answered by computing the same batch again on them;
- * any other by going on with the next. */
+ * Batch n is to be folded once. A gradient refused as stale is computed again on newer
+ * weights, with the same number: where it was settled after all it is a duplicate.
+ * After any other refusal the next batch is up. */
 #include "worker.h"
 
 #include <math.h>
@@ -49,7 +49,7 @@ static void log_refusal(uint64_t sequence, const struct tl_client_result *r) {
 }
 
 static bool is_curable(const struct tl_client_result *r) {
-    return r->refused > 0 && (r->refusal == TL_E_STALE || r->refusal == TL_E_LATE);
+    return r->refused > 0 && r->refusal == TL_E_STALE;
 }
 
 /* Compute and exchange one batch; ret_settled tells whether to go on with the next. */

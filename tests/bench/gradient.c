@@ -57,8 +57,7 @@ static float *make_floats(size_t count) {
     return values;
 }
 
-/* ---- ours --------------------------------------------------------------------------
- */
+/* ---- ours --------------------------------------------------------------------- */
 
 struct ours {
     struct tl_nn *nn;
@@ -117,8 +116,7 @@ static double resident_mib(void) {
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / (1024.0 * 1024.0);
 }
 
-/* ---- the bare matrix products ------------------------------------------------------
- */
+/* ---- the bare matrix products ------------------------------------------------- */
 
 /* c[m][n] = a[m][k] b[k][n], either one stored transposed. */
 struct product {
@@ -162,8 +160,7 @@ static double bare_ms(const struct bare *s) {
     return median(times, REPEAT);
 }
 
-/* ---- PyTorch -----------------------------------------------------------------------
- */
+/* ---- PyTorch ------------------------------------------------------------------ */
 
 struct pytorch {
     pid_t pid;
@@ -230,8 +227,7 @@ static double pytorch_ms(const struct pytorch *t) {
     return strtod(line, NULL);
 }
 
-/* ---- report ------------------------------------------------------------------------
- */
+/* ---- report ------------------------------------------------------------------- */
 
 static bool report_pytorch(double ours, double *times, bool installed) {
     if (!installed) {

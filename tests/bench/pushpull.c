@@ -63,8 +63,7 @@ static void *allocate(size_t bytes) {
     return memset(p, 0, size);
 }
 
-/* ---- a process of its own that says where it listens -------------------------------
- */
+/* ---- a process of its own that says where it listens -------------------------- */
 
 struct peer {
     pid_t pid;
@@ -112,8 +111,7 @@ static void unix_path(const char *name, char *ret_path, size_t size) {
                    (long)getpid());
 }
 
-/* ---- the shard
- * ----------------------------------------------------------------------- */
+/* ---- the shard ---------------------------------------------------------------- */
 
 static struct tl_fold *new_fold(void) {
     const struct tl_fold_config config = {
@@ -174,8 +172,7 @@ static struct tl_client *join(const struct peer *shard, const struct way *w,
     return client;
 }
 
-/* ---- the echo
- * ------------------------------------------------------------------------ */
+/* ---- the echo ----------------------------------------------------------------- */
 
 /* As links and servers do; without TCP_NODELAY the echo would be several times slower.
  */
@@ -274,8 +271,7 @@ static int connect_echo(const struct peer *echo) {
     return fd;
 }
 
-/* ---- turns
- * ------------------------------------------------------------------------------ */
+/* ---- turns -------------------------------------------------------------------- */
 
 static double push_pull_rate(struct tl_client *client, uint64_t *sequence,
                              const float *gradient) {

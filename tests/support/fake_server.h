@@ -69,8 +69,7 @@ static inline void fake_wait_closed(int fd) {
     }
 }
 
-/* ---- frames -------------------------------------------------------------------------
- */
+/* ---- frames ------------------------------------------------------------------- */
 
 /* Read a frame; the payload goes to `payload`. False: closed, damaged or too large. */
 static inline bool fake_read_frame(int fd, struct tl_header *ret_header, void *payload,
@@ -153,8 +152,7 @@ static inline bool fake_send_error(int fd, const struct tl_header *request, int 
     return fake_send_frame(fd, &h, text);
 }
 
-/* ---- the thread ---------------------------------------------------------------------
- */
+/* ---- the thread --------------------------------------------------------------- */
 
 static inline void fake_set_deadline(int fd) {
     const struct timeval limit = {.tv_sec = FAKE_DEADLINE_S};

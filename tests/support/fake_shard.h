@@ -47,8 +47,7 @@ struct fake_shard {
     unsigned asked[32]; /* by kind */
 };
 
-/* ---- serving
- * ------------------------------------------------------------------------- */
+/* ---- serving ------------------------------------------------------------------ */
 
 static inline struct tl_header fake_shard_answer(const struct fake_shard *s,
                                                  const struct tl_header *request,
@@ -155,8 +154,7 @@ static inline struct tl_header fake_shard_serve(struct fake_shard *s,
     }
 }
 
-/* ---- spoiling
- * -------------------------------------------------------------------------- */
+/* ---- spoiling ----------------------------------------------------------------- */
 
 static inline bool fake_shard_send(int fd, struct tl_header *h, const uint8_t *payload,
                                    bool damaged) {
@@ -238,8 +236,7 @@ static inline unsigned fake_shard_asked(struct fake_shard *s, enum tl_kind kind)
     return count;
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------------- */
 
 /* Shard `shard` of `shards` of a model of `parameters`, all a multiple of each other.
  */

@@ -9,7 +9,7 @@
 static const char *const strategies[] = {"none", "checkpoint", NULL};
 static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
-static const char *const optimizers[] = {"sgd", "adam", NULL};
+static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 
 #define WHOLE_MAX 9007199254740992.0 /* 2^53: exact in every JSON reader */

@@ -13,8 +13,7 @@
 #define PATIENCE_MS 120000u
 #define REQUEST_MS  10000u
 
-/* ---- configuration
- * -------------------------------------------------------------------------- */
+/* ---- configuration ------------------------------------------------------------ */
 
 static int check_name(const char *name, const char *field, bool is_required) {
     if (name == NULL) {
@@ -59,9 +58,7 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
     c->config.request_ms = config->request_ms != 0 ? config->request_ms : REQUEST_MS;
 }
 
-/* ---- life
- * --------------------------------------------------------------------------------------
- */
+/* ---- life --------------------------------------------------------------------- */
 
 static int open_parts(struct tl_client *c, const struct tl_client_config *config) {
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -117,8 +114,7 @@ void tl_client_interrupt(struct tl_client *c) {
     errno = saved;
 }
 
-/* ---- what is known
- * -------------------------------------------------------------------------------- */
+/* ---- what is known ------------------------------------------------------------ */
 
 const float *tl_client_weights(const struct tl_client *c) {
     return c->weights.front;

@@ -16,8 +16,7 @@
 #include "throughline/log.h"
 #include "throughline/member.h"
 
-/* ---- ledger.c
- * ------------------------------------------------------------------------ */
+/* ---- ledger.c ----------------------------------------------------------------- */
 
 struct client_ledger {
     int fd; /* -1: none */
@@ -35,8 +34,7 @@ void client_ledger_close(struct client_ledger *l);
 TL_MUST_USE int client_ledger_write(struct client_ledger *l, uint64_t incarnation,
                                     uint64_t acknowledged);
 
-/* ---- discovery.c
- * ------------------------------------------------------------------------ */
+/* ---- discovery.c -------------------------------------------------------------- */
 
 struct client_discovery {
     struct tl_address *fixed; /* from config.servers, in the shards' order */
@@ -51,8 +49,7 @@ void client_discovery_close(struct client_discovery *d);
 TL_MUST_USE int client_discovery_find(void *ctx, uint32_t shard,
                                       struct tl_address *ret_address);
 
-/* ---- weights.c
- * ---------------------------------------------------------------------------- */
+/* ---- weights.c ---------------------------------------------------------------- */
 
 struct client_weights {
     float *front; /* what the caller reads; NULL before the first pull */
@@ -63,8 +60,7 @@ struct client_weights {
 TL_MUST_USE int client_weights_reserve(struct client_weights *w, uint64_t parameters);
 void client_weights_done(struct client_weights *w);
 
-/* ---- the object
- * ---------------------------------------------------------------------------- */
+/* ---- the object --------------------------------------------------------------- */
 
 struct client_shard {
     struct tl_direct *direct;
@@ -90,8 +86,7 @@ struct tl_client {
     struct tl_client_stats stats;
 };
 
-/* ---- exchange.c
- * ------------------------------------------------------------------------------ */
+/* ---- exchange.c --------------------------------------------------------------- */
 
 /* Complete the request that was begun at every shard. ret_ended: a shard says that the
  * job has ended; those requests that can still be served have been.
@@ -105,8 +100,7 @@ TL_MUST_USE int client_exchange_patiently(struct tl_client *c, int64_t deadline_
                                           bool *ret_ended);
 int64_t client_deadline(const struct tl_client *c);
 
-/* ---- push.c, weights.c, norm.c
- * ------------------------------------------------------------------ */
+/* ---- push.c, weights.c, norm.c ------------------------------------------------ */
 
 /* Begin to pull every shard's slice into weights.back; those whose version is held and
  * current send nothing. */

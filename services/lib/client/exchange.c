@@ -22,8 +22,10 @@ static void give_up(struct tl_client *c) {
     }
 }
 
-/* The end may be known to one shard first: the others' answers are not waited for
- * longer than a server keeps a pull. */
+/* One shard's answer makes waiting for the others' weights pointless, and no longer
+ * than a server keeps a pull: the end of the job, which one may know first; and a
+ * gradient to be computed again, without which another worker may wait there for us,
+ * and we here for that worker. */
 static void stop_waiting(struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_stop_waiting(c->shards[s].direct);
@@ -38,8 +40,11 @@ static int advance_shard(struct tl_client *c, struct client_shard *shard,
         return 0;
     }
     bool is_over = shard->status == TL_E_ENDED;
-    if (is_over || (shard->status == 0 && tl_direct_result(shard->direct)->ended)) {
+    const struct tl_direct_result *result = tl_direct_result(shard->direct);
+    if (is_over || (shard->status == 0 && result->ended)) {
         *ret_ended = true;
+        stop_waiting(c);
+    } else if (shard->status == 0 && result->status == TL_E_STALE) {
         stop_waiting(c);
     }
     return is_over ? 0 : shard->status;

@@ -12,8 +12,7 @@
 
 #define JOIN_TRIES 3u /* another process may take the same number between two steps */
 
-/* ---- meet
- * ------------------------------------------------------------------------------- */
+/* ---- meet --------------------------------------------------------------------- */
 
 static int add_shard(struct tl_client *c, uint32_t s) {
     const struct tl_direct_config config = {
@@ -122,8 +121,7 @@ static int meet(struct tl_client *c, int64_t deadline_ms) {
     return rc == 0 ? check_cut(c) : rc;
 }
 
-/* ---- enter
- * ------------------------------------------------------------------------------- */
+/* ---- enter -------------------------------------------------------------------- */
 
 /* Highest incarnation and lowest settled sequence of this worker in the shards' tables.
  */
@@ -157,16 +155,6 @@ static uint64_t next_incarnation(const struct tl_client *c, uint64_t floor) {
     return floor + 1;
 }
 
-/* Before the first step a worker belongs to it; later it is given time to pull. */
-static uint64_t join_margin(const struct tl_client *c) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        if (tl_direct_version(c->shards[s].direct) != 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
 static int join_all(struct tl_client *c, uint64_t incarnation, int64_t deadline_ms,
                     struct tables *ret_tables) {
     bool ended = false;
@@ -174,7 +162,6 @@ static int join_all(struct tl_client *c, uint64_t incarnation, int64_t deadline_
         .op = TL_DIRECT_JOIN,
         .incarnation = incarnation,
         .sequence = c->ledger.acknowledged,
-        .margin = join_margin(c),
     };
     int rc = ask_all(c, &join, deadline_ms, &ended);
     if (rc == 0) {
@@ -207,8 +194,7 @@ static int enter(struct tl_client *c, int64_t deadline_ms) {
     return client_ledger_write(&c->ledger, c->incarnation, c->ledger.acknowledged);
 }
 
-/* ---- all
- * ---------------------------------------------------------------------------------- */
+/* ---- all ---------------------------------------------------------------------- */
 
 static int pull_present(struct tl_client *c, int64_t deadline_ms) {
     bool ended = false;

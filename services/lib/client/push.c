@@ -9,8 +9,7 @@
  */
 #define LEAVE_MS 2000
 
-/* ---- pull
- * ------------------------------------------------------------------------------- */
+/* ---- pull --------------------------------------------------------------------- */
 
 int client_pull_begin(struct tl_client *c, bool only_newer) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
@@ -45,8 +44,7 @@ int tl_client_pull(struct tl_client *c, bool only_newer) {
     return ended ? tl_fail(TL_E_ENDED, "client: the job has ended") : 0;
 }
 
-/* ---- push
- * -------------------------------------------------------------------------------- */
+/* ---- push --------------------------------------------------------------------- */
 
 static int check_push(const struct tl_client *c, uint64_t sequence,
                       const float *gradient) {
@@ -171,8 +169,7 @@ int tl_client_push_pull(struct tl_client *c, uint64_t sequence, const float *gra
     return push(c, TL_DIRECT_PUSH_PULL, sequence, gradient, ret_result);
 }
 
-/* ---- leave
- * -------------------------------------------------------------------------------- */
+/* ---- leave -------------------------------------------------------------------- */
 
 /* The first step to which this worker has not contributed at every shard. */
 static uint64_t leave_step(const struct tl_client *c) {

@@ -55,22 +55,29 @@ static uint64_t settle_lost(struct tl_fold *f, struct tl_fold_worker *w,
 }
 
 /* The step from which a joining worker contributes. It does so once per step: not again
- * to an open step that has its part or has given it up; and one that comes back to a
- * step which waits for it does not make the step wait in vain. */
+ * to an open step that has its part; and one that comes back to a step which waits for
+ * it does not make the step wait in vain. */
 static uint64_t first_step(const struct tl_fold *f, const struct tl_fold_worker *w,
                            uint64_t step) {
     if (w->contributed) {
         return max_u64(step, f->version + 1);
     }
     step = max_u64(step, f->version);
-    if (w->active) {
-        return min_u64(step, w->from_step);
-    }
-    return is_known(w) ? max_u64(step, w->until_step) : step;
+    return w->active ? min_u64(step, w->from_step) : step;
+}
+
+/* Has the open step given this worker's part up? It can be had after all when the
+ * worker is back before the step is committed. */
+static bool is_missed(const struct tl_fold *f, const struct tl_fold_worker *w) {
+    return f->config.consistency == TL_SYNC && is_known(w) && !w->active &&
+           !w->contributed && w->from_step <= f->version &&
+           w->until_step == f->version + 1;
 }
 
 static void activate(struct tl_fold *f, struct tl_fold_worker *w, uint64_t step) {
+    bool was_missed = is_missed(f, w);
     w->from_step = first_step(f, w, step);
+    f->counters.missing -= was_missed && w->from_step <= f->version ? 1 : 0;
     w->until_step = UINT64_MAX;
     if (!w->active) {
         w->clock = tl_barrier_slowest(f, w->clock);

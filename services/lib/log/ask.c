@@ -33,17 +33,15 @@ int direct_ask_hello(struct tl_direct *d) {
                            sizeof(d->welcome_bytes), true);
 }
 
-static int ask_join(struct tl_direct *d, uint64_t incarnation, uint64_t acknowledged,
-                    uint64_t margin) {
+static int ask_join(struct tl_direct *d, uint64_t incarnation, uint64_t acknowledged) {
     struct tl_header h = header_of(d, TL_KIND_JOIN);
     h.incarnation = incarnation;
     h.sequence = acknowledged;
-    h.position = margin;
     return tl_link_request(d->link, &h, NULL, NULL, 0, false);
 }
 
 int direct_ask_rejoin(struct tl_direct *d) {
-    return ask_join(d, d->incarnation, d->acknowledged, d->margin);
+    return ask_join(d, d->incarnation, d->acknowledged);
 }
 
 uint64_t direct_version_held(const struct tl_direct *d) {
@@ -85,7 +83,7 @@ int direct_ask(struct tl_direct *d) {
     switch (r->op) {
     case TL_DIRECT_JOIN:
         d->asked = TL_KIND_JOIN;
-        return ask_join(d, r->incarnation, r->sequence, r->margin);
+        return ask_join(d, r->incarnation, r->sequence);
     case TL_DIRECT_PUSH:
         d->asked = TL_KIND_PUSH;
         return ask_push(d, d->asked);

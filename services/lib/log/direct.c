@@ -56,8 +56,7 @@ void tl_direct_free(struct tl_direct *d) {
     }
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------------ */
 
 static uint64_t bytes_moved(const struct tl_direct *d) {
     return tl_link_bytes_sent(d->link) + tl_link_bytes_received(d->link);
@@ -119,8 +118,7 @@ int tl_direct_begin(struct tl_direct *d, const struct tl_direct_request *request
     return 0;
 }
 
-/* ---- failing
- * --------------------------------------------------------------------------------- */
+/* ---- failing ------------------------------------------------------------------ */
 
 /* Up to twice as long as the last time, and never all clients at the same moment. */
 static void pause_before_retry(struct tl_direct *d, int64_t now_ms) {
@@ -164,8 +162,7 @@ void tl_direct_stop_waiting(struct tl_direct *d) {
     d->stop_waiting = true;
 }
 
-/* ---- the loop
- * ---------------------------------------------------------------------------------- */
+/* ---- the loop ----------------------------------------------------------------- */
 
 /* Start, or start again: on the open connection if there is a greeted one. */
 static int resume(struct tl_direct *d, int64_t now_ms) {
@@ -237,8 +234,7 @@ int64_t tl_direct_wake_ms(const struct tl_direct *d) {
     }
 }
 
-/* ---- what is known
- * -------------------------------------------------------------------------------- */
+/* ---- what is known ------------------------------------------------------------ */
 
 const struct tl_direct_result *tl_direct_result(const struct tl_direct *d) {
     return &d->result;

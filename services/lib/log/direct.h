@@ -34,7 +34,7 @@ struct tl_direct {
     uint64_t epoch, writer, version;
 
     /* The membership, renewed on each connection; incarnation 0: not in the set. */
-    uint64_t incarnation, acknowledged, margin;
+    uint64_t incarnation, acknowledged;
 
     struct tl_direct_request request;
     struct tl_direct_result result;

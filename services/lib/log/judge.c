@@ -56,8 +56,7 @@ static int check_progress(struct tl_direct *d, const struct tl_header *reply) {
     return 0;
 }
 
-/* ---- WELCOME
- * --------------------------------------------------------------------------- */
+/* ---- WELCOME ------------------------------------------------------------------ */
 
 static bool is_same_slice(const struct tl_welcome *a, const struct tl_welcome *b) {
     return a->shards == b->shards && a->parameters == b->parameters &&
@@ -118,8 +117,7 @@ static int judge_welcome(struct tl_direct *d, const struct tl_header *reply) {
     return 0;
 }
 
-/* ---- JOINED, LEFT
- * ------------------------------------------------------------------------ */
+/* ---- JOINED, LEFT ------------------------------------------------------------- */
 
 static int judge_rejoined(struct tl_direct *d, const struct tl_header *reply) {
     if (reply->status == TL_E_FENCED) {
@@ -142,7 +140,6 @@ static int judge_joined(struct tl_direct *d, const struct tl_header *reply) {
     if (reply->status == 0) {
         d->incarnation = d->request.incarnation;
         d->acknowledged = d->request.sequence;
-        d->margin = d->request.margin;
     }
     d->step = STEP_DONE;
     return 0;
@@ -154,8 +151,7 @@ static int judge_left(struct tl_direct *d) {
     return 0;
 }
 
-/* ---- ACK, WEIGHTS
- * -------------------------------------------------------------------------- */
+/* ---- ACK, WEIGHTS ------------------------------------------------------------- */
 
 /* What the fold said of the gradient. NOTMODIFIED: it is in, its weights are not there.
  */
@@ -235,9 +231,7 @@ static int judge_pushed_and_pulled(struct tl_direct *d, const struct tl_header *
     return rc == 0 && d->step == STEP_DONE ? judge_weights(d, reply) : rc;
 }
 
-/* ---- all
- * -------------------------------------------------------------------------------------
- */
+/* ---- all ---------------------------------------------------------------------- */
 
 static int judge_answer(struct tl_direct *d, const struct tl_header *reply) {
     d->result.version = reply->read_version;

@@ -59,8 +59,7 @@ static int check_floor(const char *what, uint64_t floor) {
                : tl_fail(TL_E_INVALID, "membership: %s beyond 2^63 - 2", what);
 }
 
-/* ---- epochs -----------------------------------------------------------------------
- */
+/* ---- epochs ------------------------------------------------------------------- */
 
 struct raise_call {
     uint32_t shard;
@@ -99,8 +98,7 @@ int tl_member_raise_epoch(struct tl_member *m, uint32_t shard, uint64_t floor,
     return 0;
 }
 
-/* ---- incarnations -----------------------------------------------------------------
- */
+/* ---- incarnations ------------------------------------------------------------- */
 
 struct incarnation_call {
     enum tl_role role;
@@ -128,8 +126,7 @@ int tl_member_next_incarnation(struct tl_member *m, enum tl_role role, uint32_t 
     return rc;
 }
 
-/* ---- dead workers -----------------------------------------------------------------
- */
+/* ---- dead workers ------------------------------------------------------------- */
 
 struct retire_call {
     uint32_t worker;
@@ -154,8 +151,7 @@ int tl_member_retire(struct tl_member *m, uint32_t worker, uint64_t incarnation,
     return rc;
 }
 
-/* ---- the end ----------------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------------ */
 
 struct declare_call {
     const char *ours;
@@ -206,8 +202,7 @@ int tl_member_declare_end(struct tl_member *m, const char *reason,
     return 0;
 }
 
-/* ---- the run's keys ---------------------------------------------------------------
- */
+/* ---- the run's keys ----------------------------------------------------------- */
 
 static int erase_once(struct tl_redis *r, struct tl_member *m, void *ctx) {
     (void)ctx;

@@ -29,8 +29,7 @@ struct driver {
     struct tl_epochs known; /* copy for the heartbeat under way */
 };
 
-/* ---- flags ------------------------------------------------------------------------
- */
+/* ---- flags -------------------------------------------------------------------- */
 
 static bool is_stopping(const struct tl_member *m) {
     tl_member_lock(m);
@@ -57,8 +56,7 @@ static void lost(struct driver *d) {
     }
 }
 
-/* ---- what comes back --------------------------------------------------------------
- */
+/* ---- what comes back ---------------------------------------------------------- */
 
 static bool merge_epochs(struct tl_epochs *into, const struct tl_epochs *from) {
     bool is_news = false;
@@ -146,8 +144,7 @@ static void absorb(struct driver *d, const struct tl_look *look, bool has_regist
     }
 }
 
-/* ---- the exchange -----------------------------------------------------------------
- */
+/* ---- the exchange ------------------------------------------------------------- */
 
 /* What the next heartbeat says, copied under the lock. */
 struct draft {
@@ -200,8 +197,7 @@ static int exchange(struct driver *d) {
     return rc;
 }
 
-/* ---- waiting ----------------------------------------------------------------------
- */
+/* ---- waiting ------------------------------------------------------------------ */
 
 static void drain_wake(int fd) {
     uint64_t count;
@@ -254,8 +250,7 @@ static void pause_before_retry(const struct tl_member *m, int64_t pause_ms) {
     }
 }
 
-/* ---- a session: both connections, from opening to the first failure -----------------
- */
+/* ---- a session: both connections, from opening to the first failure ----------- */
 
 static int session_open(struct driver *d) {
     struct tl_member *m = d->m;

@@ -35,8 +35,7 @@ int tl_entry_encode(const struct tl_member_entry *e, char **ret_text) {
                 ret_text);
 }
 
-/* ---- reading ----------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------ */
 
 static bool get_u64(const json_t *object, const char *key, uint64_t *ret_value) {
     const json_t *v = json_object_get(object, key);
@@ -127,8 +126,7 @@ int tl_entry_decode(const char *field, size_t field_size, const char *text,
     return 0;
 }
 
-/* ---- the end ----------------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------------ */
 
 int tl_end_encode(const char *reason, const char *by, char **ret_text) {
     return dump(json_pack("{ss ss}", "reason", reason, "by", by), ret_text);

@@ -27,8 +27,7 @@ void tl_member_wake(const struct tl_member *m) {
     (void)n; /* a full counter wakes as well */
 }
 
-/* ---- open and close ---------------------------------------------------------------
- */
+/* ---- open and close ----------------------------------------------------------- */
 
 static int check_name(const char *what, const char *name) {
     size_t size = name == NULL ? 0 : strlen(name);
@@ -168,8 +167,7 @@ void tl_member_close(struct tl_member *m) {
     dispose(m);
 }
 
-/* ---- ourselves --------------------------------------------------------------------
- */
+/* ---- ourselves ---------------------------------------------------------------- */
 
 static bool is_news(const struct tl_member_entry *old,
                     const struct tl_member_entry *new) {
@@ -212,8 +210,7 @@ int tl_member_predecessor(const struct tl_member *m,
     return rc;
 }
 
-/* ---- what is known ----------------------------------------------------------------
- */
+/* ---- what is known ------------------------------------------------------------ */
 
 bool tl_member_is_connected(const struct tl_member *m) {
     tl_member_lock(m);

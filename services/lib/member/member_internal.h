@@ -11,8 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- url.c ------------------------------------------------------------------------
- */
+/* ---- url.c -------------------------------------------------------------------- */
 
 struct tl_redis_url {
     bool is_unix;
@@ -27,8 +26,7 @@ TL_MUST_USE int tl_redis_url_parse(const char *text, struct tl_redis_url *ret_ur
 /* Where, for messages: "host:port/0", "unix:///path"; never who or the password. */
 void tl_redis_url_show(const struct tl_redis_url *url, char *ret_text, size_t size);
 
-/* ---- entry.c ----------------------------------------------------------------------
- */
+/* ---- entry.c ------------------------------------------------------------------ */
 
 #define TL_FIELD_MAX      32u   /* "checkpointer/4294967295" */
 #define TL_ENTRY_TEXT_MAX 4096u /* both addresses with every byte escaped still fit */
@@ -45,8 +43,7 @@ TL_MUST_USE int tl_end_encode(const char *reason, const char *by, char **ret_tex
 TL_MUST_USE int tl_end_decode(const char *text, size_t text_size, char *ret_reason,
                               size_t size);
 
-/* ---- redis.c: one connection ------------------------------------------------------
- */
+/* ---- redis.c: one connection -------------------------------------------------- */
 
 struct tl_redis_counters {
     _Atomic uint64_t commands, failures;
@@ -102,8 +99,7 @@ int tl_redis_fd(const struct tl_redis *r);
 /* Take in what has arrived on a readable subscription. */
 TL_MUST_USE int tl_redis_drain(struct tl_redis *r);
 
-/* ---- scripts.c: the scripts as functions -------------------------------------------
- */
+/* ---- scripts.c: the scripts as functions -------------------------------------- */
 
 #define TL_SHARDS_SEEN_MAX 1024u
 

@@ -23,8 +23,7 @@ struct tl_redis {
     char sha[TL_SCRIPT_COUNT][SHA_CHARS + 1]; /* "": not loaded */
 };
 
-/* ---- SIGPIPE ----------------------------------------------------------------------
- */
+/* ---- SIGPIPE ------------------------------------------------------------------ */
 
 struct pipe_guard {
     sigset_t before;
@@ -50,8 +49,7 @@ static void pipe_release(const struct pipe_guard *g) {
     (void)pthread_sigmask(SIG_SETMASK, &g->before, NULL);
 }
 
-/* ---- failures ---------------------------------------------------------------------
- */
+/* ---- failures ----------------------------------------------------------------- */
 
 static int fail_unavailable(const struct tl_redis *r, const char *why) {
     return tl_fail(TL_E_UNAVAILABLE, "Redis at %s: %s", r->where, why);
@@ -99,8 +97,7 @@ static int fail_reply(const struct tl_redis *r, const char *error) {
                    r->where, error);
 }
 
-/* ---- commands ---------------------------------------------------------------------
- */
+/* ---- commands ----------------------------------------------------------------- */
 
 static redisReply *exchange(struct tl_redis *r, int argc, const char **argv) {
     struct pipe_guard guard;
@@ -146,8 +143,7 @@ static int order(struct tl_redis *r, int argc, const char **argv) {
     return rc;
 }
 
-/* ---- opening ----------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------ */
 
 static int connect_to(struct tl_redis *r, const struct tl_redis_url *url,
                       int64_t timeout_ms) {
@@ -216,8 +212,7 @@ void tl_redis_close(struct tl_redis *r) {
     }
 }
 
-/* ---- scripts ----------------------------------------------------------------------
- */
+/* ---- scripts ------------------------------------------------------------------ */
 
 static int load(struct tl_redis *r, enum tl_script script) {
     redisReply *reply;
@@ -266,8 +261,7 @@ int tl_redis_script(struct tl_redis *r, enum tl_script script,
     return rc;
 }
 
-/* ---- listening --------------------------------------------------------------------
- */
+/* ---- listening ---------------------------------------------------------------- */
 
 int tl_redis_subscribe(struct tl_redis *r, const char *channel) {
     return order(r, 2, (const char *[]){"SUBSCRIBE", channel});

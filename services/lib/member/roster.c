@@ -54,8 +54,7 @@ void tl_roster_free(struct tl_roster *r) {
     }
 }
 
-/* ---- slots, sorted ----------------------------------------------------------------
- */
+/* ---- slots, sorted ------------------------------------------------------------ */
 
 static int compare(const struct slot *s, enum tl_role role, uint32_t index) {
     if (s->entry.role != role) {
@@ -110,8 +109,7 @@ static void slot_remove(struct tl_roster *r, size_t at) {
     memmove(&r->slots[at], &r->slots[at + 1], (r->count - at) * sizeof(*r->slots));
 }
 
-/* ---- judging ----------------------------------------------------------------------
- */
+/* ---- judging ------------------------------------------------------------------ */
 
 /* False when there is no room for the event: then nothing may change either. */
 static bool report(struct tl_roster *r, struct look *look,
@@ -242,8 +240,7 @@ size_t tl_roster_observe(struct tl_roster *r, int64_t now_ms,
     return look.count;
 }
 
-/* ---- reading ----------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------ */
 
 uint64_t tl_roster_revision(const struct tl_roster *r) {
     return r->revision;

@@ -30,8 +30,7 @@ void tl_keys_make(const char *job, const char *run, struct tl_keys *ret_keys) {
     }
 }
 
-/* ---- epochs seen ------------------------------------------------------------------
- */
+/* ---- epochs seen -------------------------------------------------------------- */
 
 uint64_t tl_epochs_get(const struct tl_epochs *e, uint32_t shard) {
     for (size_t i = 0; i < e->count; i++) {
@@ -74,8 +73,7 @@ void tl_epochs_done(struct tl_epochs *e) {
     *e = (struct tl_epochs){0};
 }
 
-/* ---- reading replies --------------------------------------------------------------
- */
+/* ---- reading replies ---------------------------------------------------------- */
 
 static bool is_text(const redisReply *reply) {
     return reply->type == REDIS_REPLY_STRING;
@@ -129,8 +127,7 @@ static int script_number(struct tl_redis *r, enum tl_script script,
     return rc;
 }
 
-/* ---- the heartbeat ----------------------------------------------------------------
- */
+/* ---- the heartbeat ------------------------------------------------------------ */
 
 /* The hash whose number a newer process of the same place has raised above ours. */
 static void fence_of(const struct tl_member_entry *self, const char **ret_hash,
@@ -289,8 +286,7 @@ int tl_script_beat(struct tl_redis *r, const struct tl_keys *keys,
     return 0;
 }
 
-/* ---- the others -------------------------------------------------------------------
- */
+/* ---- the others --------------------------------------------------------------- */
 
 int tl_script_raise_epoch(struct tl_redis *r, const struct tl_keys *keys,
                           uint32_t shard, uint64_t floor,

@@ -82,8 +82,7 @@ static struct tl_nn_pooling pooling(const struct tl_nn_layer *l,
                                   l->pool,        bias,          l->relu};
 }
 
-/* ---- memory ------------------------------------------------------------------------
- */
+/* ---- memory ------------------------------------------------------------------- */
 
 /* The layer's part of the scratch; the first two are one padded image each. */
 struct work {
@@ -116,8 +115,7 @@ static void reserve(struct tl_nn_layer *l, struct tl_nn_arena *a, size_t max_bat
     l->scratch = 2 * tl_nn_padded_size(&p) + (block > list ? block : list);
 }
 
-/* ---- weights -----------------------------------------------------------------------
- */
+/* ---- weights ------------------------------------------------------------------ */
 
 /* kept: the weights with channels last, as patches have them, then their derivative. */
 static float *packed(const struct tl_nn_layer *l) {
@@ -146,8 +144,7 @@ static void unpack(const struct tl_nn_layer *l, float *d_weights) {
     }
 }
 
-/* ---- forward -----------------------------------------------------------------------
- */
+/* ---- forward ------------------------------------------------------------------ */
 
 static void gather_block(const struct tl_nn_layer *l, const struct tl_nn_patches *p,
                          const struct work *w, const float *in, size_t images) {
@@ -184,8 +181,7 @@ static void forward(struct tl_nn_layer *l, const struct tl_nn_pass *pass,
     }
 }
 
-/* ---- backward ----------------------------------------------------------------------
- */
+/* ---- backward ----------------------------------------------------------------- */
 
 /* Clear the derivatives that ReLU cut off. */
 TL_NN_CLONES

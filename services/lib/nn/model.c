@@ -64,8 +64,7 @@ static int check_keys(const struct place *at, const json_t *object,
     return 0;
 }
 
-/* ---- numbers -----------------------------------------------------------------------
- */
+/* ---- numbers ------------------------------------------------------------------ */
 
 static int wrong_number(const struct place *at, const struct tl_nn_field *f,
                         const json_t *value) {
@@ -94,8 +93,7 @@ static int read_number(const struct place *at, const struct tl_nn_field *f,
     return 0;
 }
 
-/* ---- layers ------------------------------------------------------------------------
- */
+/* ---- layers ------------------------------------------------------------------- */
 
 void tl_nn_declare(struct tl_nn_layer *l, const char *name, enum tl_nn_fill fill,
                    size_t rank, const size_t *shape) {
@@ -227,8 +225,7 @@ static int read_layers(struct tl_nn *nn, const char *where, const json_t *array)
     return 0;
 }
 
-/* ---- the model ---------------------------------------------------------------------
- */
+/* ---- the model ---------------------------------------------------------------- */
 
 static int read_input(struct tl_nn *nn, const char *where, const json_t *array) {
     size_t edge[3] = {0};

@@ -47,8 +47,7 @@ static inline size_t tl_nn_size(const struct tl_nn_shape *s) {
     return tl_nn_pixels(s) * s->channels;
 }
 
-/* ---- layers ------------------------------------------------------------------------
- */
+/* ---- layers ------------------------------------------------------------------- */
 
 enum tl_nn_fill { TL_NN_FILL_WEIGHT, TL_NN_FILL_BIAS, TL_NN_FILL_ONE, TL_NN_FILL_ZERO };
 
@@ -128,8 +127,7 @@ extern const struct tl_nn_kind tl_nn_conv2d, tl_nn_max_pool, tl_nn_dense,
 void tl_nn_declare(struct tl_nn_layer *l, const char *name, enum tl_nn_fill fill,
                    size_t rank, const size_t *shape);
 
-/* ---- the model ---------------------------------------------------------------------
- */
+/* ---- the model ---------------------------------------------------------------- */
 
 enum tl_nn_rule { TL_NN_HE, TL_NN_PYTORCH };
 
@@ -161,8 +159,7 @@ uint8_t *tl_nn_take_bytes(struct tl_nn_arena *a, size_t count);
 const float *tl_nn_run_forward(struct tl_nn *nn, const struct tl_nn_pass *pass,
                                const float *inputs);
 
-/* ---- tools -------------------------------------------------------------------------
- */
+/* ---- tools -------------------------------------------------------------------- */
 
 /* A matrix as a product sees it; `transposed`: stored the other way round. */
 struct tl_nn_matrix {

@@ -90,8 +90,7 @@ void tl_nn_unpool(const struct tl_nn_pooling *p, const float *d_out,
     }
 }
 
-/* ---- the layer ---------------------------------------------------------------------
- */
+/* ---- the layer ---------------------------------------------------------------- */
 
 static const struct tl_nn_field fields[] = {
     {.name = "size", .min = 1, .max = TL_NN_POOL_MAX, .fallback = NAN, .whole = true},

@@ -47,7 +47,10 @@ static struct serve_payload *payload_take(struct tl_serve *s) {
     if (p == NULL) {
         return NULL;
     }
-    p->values = malloc(s->slice->count * sizeof(float));
+    /* On a page boundary, as the kernel's buffers are: such copies are the fastest. */
+    size_t size = s->slice->count * sizeof(float);
+    p->values =
+        aligned_alloc(SERVE_PAGE, (size + SERVE_PAGE - 1) / SERVE_PAGE * SERVE_PAGE);
     if (p->values == NULL) {
         free(p);
         return NULL;
@@ -63,8 +66,7 @@ void serve_conn_payload_release(struct serve_conn *c) {
     }
 }
 
-/* ---- closing ------------------------------------------------------------------------
- */
+/* ---- closing ------------------------------------------------------------------ */
 
 static void on_closed(uv_handle_t *handle) {
     struct serve_conn *c = handle->data;
@@ -92,8 +94,7 @@ static void refuse_frame(struct serve_conn *c, int status, const char *what) {
     serve_reply_error(c, status, true, "%s", what);
 }
 
-/* ---- reading
- * ------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------ */
 
 void serve_conn_start_reading(struct serve_conn *c) {
     int rc = uv_read_start(&c->io.stream, on_alloc, on_read);
@@ -266,8 +267,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     }
 }
 
-/* ---- accepting
- * -------------------------------------------------------------------------- */
+/* ---- accepting ---------------------------------------------------------------- */
 
 static int open_stream(struct serve_conn *c) {
     uv_loop_t *loop = c->serve->config.loop;

@@ -12,8 +12,7 @@
 
 static void pump(struct serve_conn *c);
 
-/* ---- versions being sent
- * -------------------------------------------------------------- */
+/* ---- versions being sent ------------------------------------------------------ */
 
 static int weights_hold(struct tl_serve *s, struct serve_weights **ret_weights) {
     struct serve_weights *w = LIST_FIRST(&s->versions); /* the newest is first */
@@ -41,8 +40,7 @@ static void weights_release(struct serve_weights *w) {
     }
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------ */
+/* ---- sending ------------------------------------------------------------------ */
 
 void serve_reply_drop(struct serve_conn *c) {
     struct serve_reply *r = &c->reply;

@@ -8,8 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- who may ask what
- * ------------------------------------------------------------------ */
+/* ---- who may ask what --------------------------------------------------------- */
 
 #define ROLE_BIT(role) (1u << (role))
 
@@ -60,8 +59,7 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
     }
 }
 
-/* ---- records
- * ------------------------------------------------------------------------------ */
+/* ---- records ------------------------------------------------------------------ */
 
 int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
     struct tl_fold_effect effect = {0};
@@ -92,23 +90,11 @@ static struct tl_record record_of(const struct serve_conn *c,
     };
 }
 
-/* ---- weights: now, or when there are newer ones
- * ---------------------------------------------- */
+/* ---- weights: now, or when there are newer ones ------------------------------- */
 
-/* A sync worker is given the weights of the first step that it belongs to, not before.
- */
 static bool may_read(const struct serve_conn *c) {
-    const struct tl_serve *s = c->serve;
-    if (c->role != TL_ROLE_WORKER || !c->joined) {
-        return true;
-    }
-    struct tl_fold_worker w;
-    if (s->slice->consistency == TL_SYNC &&
-        tl_fold_worker(s->fold, c->worker, &w) == 0 &&
-        w.from_step > tl_fold_version(s->fold)) {
-        return false;
-    }
-    return tl_fold_may_read(s->fold, c->worker);
+    return c->role != TL_ROLE_WORKER || !c->joined ||
+           tl_fold_may_read(c->serve->fold, c->worker);
 }
 
 static bool has_news(const struct serve_conn *c) {
@@ -155,10 +141,17 @@ static void answer_pull(struct serve_conn *c, bool wait) {
     wait_for_news(c);
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------------------
- */
+/* ---- requests ----------------------------------------------------------------- */
 
+/* The gradient arrived before, and the step that it belongs to is still open: its
+ * sender waits for that step as it did the first time. */
+static bool has_part_in_open_step(const struct serve_conn *c) {
+    struct tl_fold_worker w;
+    return c->serve->slice->consistency == TL_SYNC &&
+           tl_fold_worker(c->serve->fold, c->worker, &w) == 0 && w.contributed;
+}
+
+/* A refused gradient is told so at once, with newer weights if there are any. */
 static void handle_push(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     struct tl_record r = record_of(c, TL_RECORD_GRADIENT);
@@ -180,9 +173,7 @@ static void handle_push(struct serve_conn *c) {
         s->stats.pulls++;
         c->pushed = true;
         c->push_status = rc;
-        /* A refused gradient is told so at once, with newer weights if there are any.
-         */
-        answer_pull(c, rc == 0);
+        answer_pull(c, rc == 0 || (rc == TL_E_DUPLICATE && has_part_in_open_step(c)));
     }
     serve_request_retry(s);
 }
@@ -217,19 +208,6 @@ static void reply_joined(struct serve_conn *c, int status,
     serve_reply_header(c, &h);
 }
 
-/* First step of a joining worker. One that comes back keeps its place in the open step
- * unless it has contributed to it; a new one starts `margin` steps later. */
-static uint64_t join_step(const struct tl_serve *s, const struct tl_fold_worker *known,
-                          uint64_t margin) {
-    uint64_t version = tl_fold_version(s->fold);
-    if (known->active) {
-        return known->contributed           ? version + 1
-               : known->from_step > version ? known->from_step
-                                            : version;
-    }
-    return version + (margin > TL_WORKER_LIMIT ? TL_WORKER_LIMIT : margin);
-}
-
 static void handle_join(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     const struct tl_header *h = &c->header;
@@ -248,7 +226,7 @@ static void handle_join(struct serve_conn *c) {
     c->worker = h->worker;
     c->incarnation = h->incarnation;
     struct tl_record r = record_of(c, TL_RECORD_JOIN);
-    r.step = join_step(s, &known, h->position);
+    r.step = tl_fold_version(s->fold);
     int rc = tl_serve_offer(s, &r);
     if (rc == 0) {
         rc = tl_fold_worker(s->fold, c->worker, &known);
@@ -303,9 +281,13 @@ static void handle_rate(struct serve_conn *c) {
                        is_rate ? tl_serve_offer(c->serve, &r) : TL_E_INVALID);
 }
 
+/* A caller that gives no name does not compare it. */
+static bool is_named(const char *said, const char *ours) {
+    return said[0] == '\0' || strcmp(said, ours) == 0;
+}
+
 static bool is_same_job(const struct tl_serve *s, const struct tl_hello *hello) {
-    return strcmp(hello->job, s->config.job) == 0 &&
-           strcmp(hello->run, s->config.run) == 0 &&
+    return is_named(hello->job, s->config.job) && is_named(hello->run, s->config.run) &&
            (hello->job_digest == 0 || hello->job_digest == s->config.job_digest);
 }
 
@@ -324,6 +306,7 @@ static void welcome(struct serve_conn *c) {
         .first = s->slice->first,
         .count = s->slice->count,
         .consistency = (uint8_t)s->slice->consistency,
+        .ignores_norm = s->slice->clip_norm <= 0.0,
     };
     uint8_t bytes[TL_WELCOME_BYTES];
     tl_welcome_encode(&w, bytes);
@@ -419,9 +402,7 @@ void serve_request(struct serve_conn *c) {
     dispatch(c);
 }
 
-/* ---- what waited
- * ------------------------------------------------------------------------------------
- */
+/* ---- what waited -------------------------------------------------------------- */
 
 static bool retry_blocked(struct tl_serve *s) {
     struct serve_conn *c = TAILQ_FIRST(&s->blocked);

@@ -52,8 +52,7 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     return 0;
 }
 
-/* ---- listening
- * ---------------------------------------------------------------------------- */
+/* ---- listening ---------------------------------------------------------------- */
 
 static void on_connection(uv_stream_t *listener, int status) {
     struct tl_serve *s = listener->data;
@@ -174,9 +173,7 @@ int tl_serve_listen(struct tl_serve *s, const char *address, char *ret_bound,
                    : tl_fail(TL_E_CONFIG, "listen: %s: %s", address, uv_strerror(rc));
 }
 
-/* ---- state
- * ------------------------------------------------------------------------------------
- */
+/* ---- state -------------------------------------------------------------------- */
 
 void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch) {
     s->epoch = epoch;
@@ -224,9 +221,7 @@ int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker) {
     return -1;
 }
 
-/* ---- closing
- * --------------------------------------------------------------------------------------
- */
+/* ---- closing ------------------------------------------------------------------ */
 
 void tl_serve_close(struct tl_serve *s) {
     if (s->closing) {

@@ -18,6 +18,7 @@
 #define SERVE_BACKLOG              128
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
+#define SERVE_PAGE                 4096u
 #define SERVE_SLOWEST_BYTES_PER_MS 1000u /* a frame gets this much time on top */
 
 struct serve_conn;

@@ -73,8 +73,7 @@ static int fail(const struct dir_store *d, int error, const char *verb,
                    strerror(error), advice(error));
 }
 
-/* ---- directories ------------------------------------------------------------------
- */
+/* ---- directories -------------------------------------------------------------- */
 
 /* The directory that holds `name`: "." for the root. */
 static void parent_of(const char *name, char parent[TEMPORARY_MAX]) {
@@ -132,8 +131,7 @@ static void remove_empty_parents(const struct dir_store *d, const char *name) {
     }
 }
 
-/* ---- writing ----------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------ */
 
 static void name_temporary(struct dir_writer *w) {
     char parent[TEMPORARY_MAX];
@@ -255,8 +253,7 @@ static int dir_commit(struct tl_store_writer *writer, bool if_absent) {
     return 0;
 }
 
-/* ---- reading ----------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------ */
 
 static int open_object(const struct dir_store *d, const char *name, int *ret_fd) {
     struct stat status;
@@ -313,8 +310,7 @@ static int dir_read(struct tl_store *s, const char *name,
     return r;
 }
 
-/* ---- names ------------------------------------------------------------------------
- */
+/* ---- names -------------------------------------------------------------------- */
 
 static int dir_list(struct tl_store *s, const char *prefix,
                     int (*each)(void *ctx, const char *name, uint64_t size),
@@ -345,8 +341,7 @@ static void dir_close(struct tl_store *s) {
     free(s);
 }
 
-/* ---- opening ----------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------ */
 
 static const struct tl_store_ops dir_ops = {
     .create = dir_create,

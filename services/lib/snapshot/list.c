@@ -66,8 +66,7 @@ int tl_snapshot_list(struct tl_store *store, uint32_t shard,
     return r;
 }
 
-/* ---- completeness ------------------------------------------------------------------
- */
+/* ---- completeness ------------------------------------------------------------- */
 
 struct presence {
     const struct tl_manifest *m;

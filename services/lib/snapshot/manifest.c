@@ -52,8 +52,7 @@ void tl_manifests_free(struct tl_manifest *list, size_t count) {
     free(list);
 }
 
-/* ---- the rules that both ways share ------------------------------------------------
- */
+/* ---- the rules that both ways share ------------------------------------------- */
 
 static bool is_name(const char *text, size_t size) {
     const size_t length = strnlen(text, size);
@@ -117,8 +116,7 @@ static int check_of(const json_t *root, char ret_hex[HEX_U64]) {
     return 0;
 }
 
-/* ---- writing ------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------ */
 
 static json_t *hex_json(uint64_t value) {
     return json_sprintf("%016" PRIx64, value);
@@ -194,8 +192,7 @@ int tl_manifest_encode(const struct tl_manifest *m, char **ret_text) {
     return 0;
 }
 
-/* ---- reading ------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------ */
 
 /* A text of fewer than `size` bytes, copied. */
 static bool take_text(const json_t *o, const char *key, char *ret_text, size_t size) {

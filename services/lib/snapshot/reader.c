@@ -10,8 +10,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-/* ---- one part ---------------------------------------------------------------------
- */
+/* ---- one part ----------------------------------------------------------------- */
 
 struct part_reading {
     const char *name;
@@ -61,8 +60,7 @@ int tl_part_read(struct tl_store *s, const struct tl_snapshot_key *key,
     return r;
 }
 
-/* ---- the state --------------------------------------------------------------------
- */
+/* ---- the state ---------------------------------------------------------------- */
 
 struct reading {
     const struct tl_manifest *m;
@@ -146,8 +144,7 @@ int tl_snapshot_read(struct tl_store *store, const struct tl_manifest *m,
     return r;
 }
 
-/* ---- verifying --------------------------------------------------------------------
- */
+/* ---- verifying ---------------------------------------------------------------- */
 
 int tl_snapshot_verify(struct tl_store *store, const struct tl_manifest *m) {
     return tl_snapshot_read(store, m, tl_sink_discard, NULL);

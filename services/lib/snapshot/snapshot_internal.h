@@ -68,8 +68,7 @@ TL_MUST_USE int tl_manifest_decode(const char *bytes, size_t size, const char *w
 TL_MUST_USE int tl_manifest_read(struct tl_store *s, const struct tl_snapshot_key *key,
                                  struct tl_manifest *ret_manifest);
 
-/* ---- catalog.c --------------------------------------------------------------------
- */
+/* ---- catalog.c ---------------------------------------------------------------- */
 
 /* Everything of ours under a shard's prefix (UINT32_MAX: of all), by shard, newest
  * snapshot first, the manifest before its parts. */
@@ -97,8 +96,7 @@ TL_MUST_USE int tl_codec_feed(struct tl_codec *c, const void *bytes, size_t size
 TL_MUST_USE int tl_codec_end(struct tl_codec *c);
 void tl_codec_free(struct tl_codec *c);
 
-/* ---- digest.c ---------------------------------------------------------------------
- */
+/* ---- digest.c ----------------------------------------------------------------- */
 
 #define TL_SHA256_HEX 65u
 struct tl_sha256;
@@ -107,8 +105,7 @@ TL_MUST_USE int tl_sha256_feed(struct tl_sha256 *s, const void *bytes, size_t si
 TL_MUST_USE int tl_sha256_end(struct tl_sha256 *s, char ret_hex[TL_SHA256_HEX]);
 void tl_sha256_free(struct tl_sha256 *s);
 
-/* ---- reader.c ---------------------------------------------------------------------
- */
+/* ---- reader.c ----------------------------------------------------------------- */
 
 /* Stored bytes of one part, compared with what the manifest says of it, passed on to
  * `sink` as they come. */

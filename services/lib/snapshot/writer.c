@@ -28,8 +28,7 @@ struct tl_snapshot_writer {
     int failure;                 /* of an earlier call: a gap can't be written over */
 };
 
-/* ---- parts ------------------------------------------------------------------------
- */
+/* ---- parts -------------------------------------------------------------------- */
 
 static struct tl_part *last_part(struct tl_snapshot_writer *w) {
     return &w->m.parts[w->m.part_count - 1u];
@@ -90,8 +89,7 @@ static int store_bytes(void *ctx, const void *bytes, size_t size) {
     return 0;
 }
 
-/* ---- begin, write -----------------------------------------------------------------
- */
+/* ---- begin, write ------------------------------------------------------------- */
 
 static int start_tools(struct tl_snapshot_writer *w, uint32_t level) {
     w->m.parts = calloc(TL_PARTS_MAX, sizeof(w->m.parts[0]));
@@ -153,8 +151,7 @@ int tl_snapshot_write(struct tl_snapshot_writer *w, const void *bytes, size_t si
     return r;
 }
 
-/* ---- finish -----------------------------------------------------------------------
- */
+/* ---- finish ------------------------------------------------------------------- */
 
 static int read_back(const struct tl_snapshot_writer *w) {
     int r = 0;

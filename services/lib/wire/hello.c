@@ -45,8 +45,7 @@ const char *tl_role_name(enum tl_role role) {
     return "?";
 }
 
-/* ---- names -------------------------------------------------------------------------
- */
+/* ---- names -------------------------------------------------------------------- */
 
 static bool is_name_character(char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
@@ -80,8 +79,7 @@ static int get_name(const uint8_t *at, const char *field, char ret_name[TL_NAME_
     return 0;
 }
 
-/* ---- hello
- * ----------------------------------------------------------------------------- */
+/* ---- hello -------------------------------------------------------------------- */
 
 void tl_hello_encode(const struct tl_hello *h, uint8_t buf[TL_HELLO_BYTES]) {
     put_u32(buf + AT_ROLE, (uint32_t)h->role);
@@ -119,8 +117,7 @@ int tl_hello_decode(const uint8_t *bytes, size_t size, struct tl_hello *ret_hell
     return rc;
 }
 
-/* ---- welcome
- * --------------------------------------------------------------------------- */
+/* ---- welcome ------------------------------------------------------------------ */
 
 void tl_welcome_encode(const struct tl_welcome *w, uint8_t buf[TL_WELCOME_BYTES]) {
     memset(buf, 0, TL_WELCOME_BYTES);

@@ -16,8 +16,7 @@ void link_receive_start(struct tl_link *l) {
     memset(&l->reply, 0, sizeof(l->reply));
 }
 
-/* ---- the header
- * ------------------------------------------------------------------------ */
+/* ---- the header --------------------------------------------------------------- */
 
 /* Replies are the even number after their request, but for the fused PUSH_PULL. */
 static uint8_t expected_kind(uint8_t request) {
@@ -81,8 +80,7 @@ static int begin_payload(struct tl_link *l) {
     return 0;
 }
 
-/* ---- the payload
- * -------------------------------------------------------------------------- */
+/* ---- the payload -------------------------------------------------------------- */
 
 /* Where the payload's byte `at` goes, and for how many bytes that is good. Pieces end
  * at multiples of their size, so that most copies begin at an even address. */
@@ -128,8 +126,7 @@ static int complete(struct tl_link *l) {
     return 0;
 }
 
-/* ---- reading
- * -------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------ */
 
 static int receive_error(const struct tl_link *l, ssize_t n, int error) {
     if (n == 0 || error == ECONNRESET || error == EPIPE) {

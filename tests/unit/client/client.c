@@ -76,8 +76,7 @@ static void assert_slice(const struct tl_client *c, uint32_t s, uint64_t version
     }
 }
 
-/* ---- plans
- * ------------------------------------------------------------------------------ */
+/* ---- plans -------------------------------------------------------------------- */
 
 static enum fake_act plan_act;
 static uint8_t plan_kind;
@@ -103,8 +102,7 @@ static void plan(uint32_t shard, enum fake_act act, enum tl_kind kind, unsigned 
     pthread_mutex_unlock(&shards[shard].lock);
 }
 
-/* ---- the ordinary course
- * ----------------------------------------------------------------- */
+/* ---- the ordinary course ------------------------------------------------------ */
 
 static void a_worker_joins_pushes_and_leaves(void **state) {
     (void)state;
@@ -208,8 +206,7 @@ static void sequences_rise(void **state) {
     tl_client_free(c);
 }
 
-/* ---- failures
- * ------------------------------------------------------------------------------- */
+/* ---- failures ----------------------------------------------------------------- */
 
 static void a_reply_that_was_lost_is_asked_for_again(void **state) {
     (void)state;
@@ -337,8 +334,7 @@ static void the_number_of_addresses_is_checked(void **state) {
     tl_client_free(c);
 }
 
-/* ---- the end
- * ---------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------ */
 
 static void the_end_is_told_once_the_push_is_settled(void **state) {
     (void)state;
@@ -356,9 +352,7 @@ static void the_end_is_told_once_the_push_is_settled(void **state) {
     tl_client_free(c);
 }
 
-/* ---- interrupts
- * -----------------------------------------------------------------------------------
- */
+/* ---- interrupts --------------------------------------------------------------- */
 
 static struct tl_client *interrupted;
 
@@ -389,9 +383,7 @@ static void a_signal_interrupts_and_leaving_still_works(void **state) {
     tl_client_free(c);
 }
 
-/* ---- the ledger
- * ------------------------------------------------------------------------------------
- */
+/* ---- the ledger --------------------------------------------------------------- */
 
 static void the_ledger_survives_its_process(void **state) {
     (void)state;

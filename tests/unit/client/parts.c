@@ -10,8 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- ledger
- * ------------------------------------------------------------------------------ */
+/* ---- ledger ------------------------------------------------------------------- */
 
 static char path[] = "/tmp/throughline-parts-XXXXXX";
 
@@ -119,8 +118,7 @@ static void a_ledger_that_cannot_be_is_an_error(void **state) {
     client_ledger_close(&l);
 }
 
-/* ---- discovery
- * ------------------------------------------------------------------------------ */
+/* ---- discovery ---------------------------------------------------------------- */
 
 static int discover(const char *servers, struct client_discovery *d) {
     const struct tl_client_config config = {.servers = servers};
@@ -173,8 +171,7 @@ static void wrong_lists_are_refused(void **state) {
     free(many);
 }
 
-/* ---- configuration
- * ----------------------------------------------------------------------------- */
+/* ---- configuration ------------------------------------------------------------ */
 
 static void check_refused(struct tl_client_config config, const char *field) {
     struct tl_client *c = NULL;
@@ -196,9 +193,7 @@ static void wrong_configurations_name_the_field(void **state) {
     tl_client_free(NULL);
 }
 
-/* ---- norm
- * -----------------------------------------------------------------------------------------
- */
+/* ---- norm --------------------------------------------------------------------- */
 
 static void the_norm_is_that_of_all_values(void **state) {
     (void)state;

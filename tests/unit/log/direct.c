@@ -87,8 +87,7 @@ static void assert_weights_of(uint64_t version) {
     }
 }
 
-/* ---- plans: spoil the first `spoil_count` requests of one kind
- * ------------------------------ */
+/* ---- plans: spoil the first `spoil_count` requests of one kind ---------------- */
 
 static enum fake_act spoil_act;
 static uint8_t spoil_kind;
@@ -120,8 +119,7 @@ static int start_shard(void **state) {
     return 0;
 }
 
-/* ---- without faults
- * ---------------------------------------------------------------------------- */
+/* ---- without faults ----------------------------------------------------------- */
 
 static void greeting_tells_the_slice(void **state) {
     (void)state;
@@ -184,8 +182,7 @@ static void joining_asks_then_enters(void **state) {
     fake_shard_stop(&shard);
 }
 
-/* ---- faults that heal
- * --------------------------------------------------------------------------- */
+/* ---- faults that heal --------------------------------------------------------- */
 
 /* Push once through `count` faults; it must be folded exactly once. */
 static void push_through(enum fake_act act, enum tl_kind kind, unsigned count,
@@ -261,9 +258,7 @@ static void a_forgotten_worker_joins_again(void **state) {
     fake_shard_stop(&shard);
 }
 
-/* ---- a new epoch
- * ------------------------------------------------------------------------------------
- */
+/* ---- a new epoch -------------------------------------------------------------- */
 
 static void a_new_epoch_may_go_back_and_replaces_weights(void **state) {
     (void)state;
@@ -331,8 +326,7 @@ static void an_older_epoch_is_never_gone_back_to(void **state) {
     fake_shard_stop(&shard);
 }
 
-/* ---- waiting for a step
- * -------------------------------------------------------------------------------- */
+/* ---- waiting for a step ------------------------------------------------------- */
 
 static enum fake_act commit_at_second_pull(struct fake_shard *s,
                                            const struct tl_header *request) {
@@ -398,9 +392,7 @@ static void waiting_stops_when_the_job_has_ended(void **state) {
     fake_shard_stop(&shard);
 }
 
-/* ---- refusals and ends
- * ------------------------------------------------------------------------------------
- */
+/* ---- refusals and ends -------------------------------------------------------- */
 
 static void refusals_are_results(void **state) {
     (void)state;

@@ -59,8 +59,7 @@ static void evaluate(struct set *s, size_t batch, uint64_t *correct, double *los
         0);
 }
 
-/* ---- shape -------------------------------------------------------------------------
- */
+/* ---- shape -------------------------------------------------------------------- */
 
 static void examples_build(void **state) {
     (void)state;
@@ -105,8 +104,7 @@ static void tensors_are_named_and_side_by_side(void **state) {
     tl_nn_free(nn);
 }
 
-/* ---- first weights -----------------------------------------------------------------
- */
+/* ---- first weights ------------------------------------------------------------ */
 
 static void moments(const float *values, size_t count, double *mean,
                     double *deviation) {
@@ -186,8 +184,7 @@ static void first_weights_are_the_same_everywhere(void **state) {
     free_set(&pytorch);
 }
 
-/* ---- gradients ---------------------------------------------------------------------
- */
+/* ---- gradients ---------------------------------------------------------------- */
 
 static void same_inputs_give_the_same_bits(void **state) {
     (void)state;
@@ -309,8 +306,7 @@ static void wrong_batches_are_refused(void **state) {
     free_set(&s);
 }
 
-/* ---- evaluation --------------------------------------------------------------------
- */
+/* ---- evaluation --------------------------------------------------------------- */
 
 static void evaluation_adds_up(void **state) {
     (void)state;

@@ -22,8 +22,7 @@
 #define WAIT_MS     200
 #define DEADLINE_MS 5000
 
-/* ---- the shard under test
- * -------------------------------------------------------------- */
+/* ---- the shard under test ----------------------------------------------------- */
 
 struct shard {
     uv_loop_t loop;
@@ -132,8 +131,7 @@ static void shard_stop(struct shard *s) {
     pthread_barrier_destroy(&s->done);
 }
 
-/* ---- a caller
- * ------------------------------------------------------------------------------ */
+/* ---- a caller ----------------------------------------------------------------- */
 
 struct caller {
     struct tl_link *link;
@@ -241,9 +239,7 @@ static void assert_weights(const struct caller *c, float expected) {
     }
 }
 
-/* ---- tests
- * ------------------------------------------------------------------------------------
- */
+/* ---- tests -------------------------------------------------------------------- */
 
 static void push_pull_is_one_round_trip(void **state) {
     (void)state;

@@ -121,8 +121,7 @@ static void garbage_is_no_frame(void **state) {
     assert_int_equal(tl_header_decode(buf, UINT64_MAX, &out), TL_E_CHECKSUM);
 }
 
-/* ---- payload checksum
- * ---------------------------------------------------------------- */
+/* ---- payload checksum --------------------------------------------------------- */
 
 static uint64_t sum_in_pieces(const uint8_t *bytes, size_t size, size_t piece,
                               uint64_t seed) {

@@ -144,8 +144,7 @@ static void echo_connection(void *ctx, int fd, unsigned connection) {
     free(payload);
 }
 
-/* ---- the client's side
- * --------------------------------------------------------------------- */
+/* ---- the client's side -------------------------------------------------------- */
 
 static const struct tl_header push = {
     .kind = TL_KIND_PUSH_PULL,
@@ -265,8 +264,7 @@ static void payloads_over_tcp_need_their_checksum(void **state) {
     assert_int_equal(outcome(NO_CHECKSUM, false, true), 0);
 }
 
-/* ---- errors with a text
- * --------------------------------------------------------------------- */
+/* ---- errors with a text ------------------------------------------------------- */
 
 static void an_error_brings_its_text(void **state) {
     (void)state;
@@ -307,8 +305,7 @@ static void a_request_refused_half_way_is_explained(void **state) {
     check_early_error(true);
 }
 
-/* ---- connecting, waiting
- * ---------------------------------------------------------------------- */
+/* ---- connecting, waiting ------------------------------------------------------ */
 
 static void nobody_there_is_refused(void **state) {
     (void)state;
@@ -408,8 +405,7 @@ static void a_wake_up_ends_the_wait_and_nothing_else(void **state) {
     fake_server_stop(&f);
 }
 
-/* ---- replies into a sink
- * ------------------------------------------------------------------------- */
+/* ---- replies into a sink ------------------------------------------------------ */
 
 struct sunk {
     uint64_t bytes;

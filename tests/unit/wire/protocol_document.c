@@ -87,8 +87,7 @@ static void the_join_is_documented(void **state) {
                                    .worker = 3,
                                    .epoch = 1,
                                    .incarnation = 2,
-                                   .sequence = 20,
-                                   .position = 1};
+                                   .sequence = 20};
     assert_frame_documented(join, NULL);
 }
 
