@@ -119,7 +119,7 @@ static int check_interrupted(int wake_fd) {
 }
 
 static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
-    struct pollfd polled[TL_LINKS_MAX + 1];
+    struct pollfd polled[TL_LINKS_MAX + 1] = {{0}};
     for (uint32_t s = 0; s < c->shard_count; s++) {
         c->shards[s].status = TL_E_BUSY;
         polled[s].revents = POLLIN; /* the first round begins all */
