@@ -6,8 +6,6 @@
  *   checkpoint  the job, a snapshot every 100 updates */
 #include "bench.h"
 
-#include <jansson.h>
-
 #define ROUNDS          7
 #define UPDATES         "600"
 #define ALONE_GRADIENTS "300" /* of each of the two */
@@ -17,17 +15,6 @@
 #define STALL_GOAL_MS   1.0
 
 static const char job_file[] = TL_SOURCE_DIR "/examples/fashion-cnn.json";
-
-static double number_of(const char *text, const char *key) {
-    json_t *json = json_loads(text, 0, NULL);
-    const json_t *value = json_object_get(json, key);
-    if (!json_is_number(value)) {
-        bench_die("a program did not print the number that was asked for");
-    }
-    double number = json_number_value(value);
-    json_decref(json);
-    return number;
-}
 
 /* Gradients per second of two workers without a server. */
 static double run_alone(void) {
@@ -44,7 +31,7 @@ static double run_alone(void) {
     for (int i = 0; i < 2; i++) {
         char text[4096];
         bench_finish(pids[i], fds[i], text, sizeof(text));
-        sum += number_of(text, "gradients_per_second");
+        sum += bench_number(text, "gradients_per_second");
     }
     return sum;
 }
@@ -66,15 +53,6 @@ static double stall_ms(const char *out) {
     }
     (void)fclose(f);
     return ms;
-}
-
-static void remove_tree(const char *path) {
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp("rm", "rm", "-rf", "--", path, (char *)NULL);
-        _exit(127);
-    }
-    (void)waitpid(pid, NULL, 0);
 }
 
 /* Gradients per second of the job; *ret_stall_ms grows to the longest stall seen. */
@@ -103,10 +81,10 @@ static double run_job(const char *strategy, double *ret_stall_ms) {
     char text[16384];
     pid_t pid = bench_start(argv, &fd);
     bench_finish(pid, fd, text, sizeof(text));
-    double rate = number_of(text, "gradients_per_second");
+    double rate = bench_number(text, "gradients_per_second");
     double ms = stall_ms(dir);
     *ret_stall_ms = ms > *ret_stall_ms ? ms : *ret_stall_ms;
-    remove_tree(out);
+    bench_remove_tree(out);
     return rate;
 }
 

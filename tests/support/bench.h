@@ -3,6 +3,7 @@
 #define THROUGHLINE_TESTS_BENCH_H
 
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +73,27 @@ static inline void bench_finish(pid_t pid, int fd, char *text, size_t size) {
         WEXITSTATUS(status) != 0) {
         bench_die("a program that was to be measured failed");
     }
+}
+
+/* A number of the JSON object that a program printed. */
+static inline double bench_number(const char *text, const char *key) {
+    json_t *json = json_loads(text, 0, NULL);
+    const json_t *value = json_object_get(json, key);
+    if (!json_is_number(value)) {
+        bench_die("a program did not print the number that was asked for");
+    }
+    double number = json_number_value(value);
+    json_decref(json);
+    return number;
+}
+
+static inline void bench_remove_tree(const char *path) {
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("rm", "rm", "-rf", "--", path, (char *)NULL);
+        _exit(127);
+    }
+    (void)waitpid(pid, NULL, 0);
 }
 
 #endif

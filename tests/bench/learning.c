@@ -1,0 +1,288 @@
+/* learning.c - is training as fast per update as one undisturbed PyTorch process, and
+ * does a job of two async workers reach 90 % within five epochs?
+ *
+ * The curve: the paper's CNN, sync with one worker, is gradient after gradient folded
+ * in order; nn and fold do just that here, and are evaluated at the updates that
+ * tests/data/pytorch/learning-curves.csv lists. Our median of three seeds has to reach
+ * the lowest of PyTorch's three. The job: `throughline run`, five epochs.
+ *
+ * It needs all of Fashion-MNIST: in $THROUGHLINE_FASHION_MNIST, datasets/fashion-mnist
+ * (datasets/fetch) or ../shared/data/fashion-mnist; without, it says so and does
+ * nothing. */
+#include "throughline/data.h"
+#include "throughline/fold.h"
+#include "throughline/nn.h"
+
+#include "bench.h"
+
+#include <jansson.h>
+
+#define SEEDS      3
+#define BATCH      32
+#define CHECKS_MAX 16
+#define EVALUATED  100 /* examples at once */
+
+#define JOB_GOAL   0.90
+#define JOB_EPOCHS 5
+#define MOMENTUM   0.9
+
+/* ---- files ----------------------------------------------------------------------- */
+
+static bool find_data(char *ret_dir, size_t size) {
+    const char *named = getenv("THROUGHLINE_FASHION_MNIST");
+    const char *const places[] = {named, TL_SOURCE_DIR "/datasets/fashion-mnist",
+                                  TL_SOURCE_DIR "/../shared/data/fashion-mnist"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        char path[4096];
+        if (places[i] == NULL) {
+            continue;
+        }
+        (void)snprintf(path, sizeof(path), "%s/train-images-idx3-ubyte.gz", places[i]);
+        if (access(path, R_OK) == 0) {
+            (void)snprintf(ret_dir, size, "%s", places[i]);
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct tl_dataset *load(const char *dir, const char *part) {
+    char images[4200];
+    char labels[4200];
+    struct tl_dataset *set = NULL;
+    (void)snprintf(images, sizeof(images), "%s/%s-images-idx3-ubyte.gz", dir, part);
+    (void)snprintf(labels, sizeof(labels), "%s/%s-labels-idx1-ubyte.gz", dir, part);
+    if (tl_dataset_load(images, labels, 10, &set) != 0) {
+        bench_die(tl_error_text());
+    }
+    return set;
+}
+
+/* What PyTorch reached: at each listed update, the lowest of its seeds. */
+struct reference {
+    uint64_t updates[CHECKS_MAX];
+    double lowest[CHECKS_MAX];
+    size_t count;
+};
+
+static void note(struct reference *r, uint64_t updates, double accuracy) {
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->updates[i] == updates) {
+            r->lowest[i] = accuracy < r->lowest[i] ? accuracy : r->lowest[i];
+            return;
+        }
+    }
+    if (r->count == CHECKS_MAX) {
+        bench_die("more updates in learning-curves.csv than expected");
+    }
+    r->updates[r->count] = updates;
+    r->lowest[r->count++] = accuracy;
+}
+
+static struct reference read_reference(void) {
+    struct reference r = {.count = 0};
+    char line[256];
+    FILE *f = fopen(TL_SOURCE_DIR "/tests/data/pytorch/learning-curves.csv", "r");
+    if (f == NULL || fgets(line, sizeof(line), f) == NULL) {
+        bench_die("tests/data/pytorch/learning-curves.csv cannot be read");
+    }
+    while (fgets(line, sizeof(line), f) != NULL) {
+        char *at = line;
+        double momentum = strtod(at, &at);
+        (void)strtod(at + 1, &at); /* the seed */
+        uint64_t updates = strtoull(at + 1, &at, 10);
+        double accuracy = strtod(at + 1, &at);
+        if (momentum == MOMENTUM) {
+            note(&r, updates, accuracy);
+        }
+    }
+    (void)fclose(f);
+    return r;
+}
+
+/* ---- training in one process -------------------------------------------------------
+ */
+
+struct trainer {
+    struct tl_nn *nn;
+    const struct tl_dataset *train, *test;
+    struct tl_fold *fold;
+    struct tl_feed *feed;
+    uint64_t seed;
+    float *weights, *gradient, *inputs;
+    uint32_t index[EVALUATED];
+    uint8_t labels[EVALUATED];
+};
+
+static void must(int rc) {
+    if (rc != 0) {
+        bench_die(tl_error_text());
+    }
+}
+
+static void copy_weights(struct trainer *t) {
+    struct tl_view *view = NULL;
+    float *to = t->weights;
+    must(tl_fold_view(t->fold, &view));
+    for (size_t i = 0; i < tl_view_blocks(view); i++) {
+        size_t count = 0;
+        const float *from = tl_view_block(view, i, &count);
+        memcpy(to, from, count * sizeof(float));
+        to += count;
+    }
+    tl_view_release(view);
+}
+
+static void begin(struct trainer *t, uint64_t seed) {
+    const struct tl_fold_config config = {
+        .shards = 1,
+        .count = tl_nn_parameters(t->nn),
+        .spare_copies = 1,
+        .optimizer = {.kind = TL_SGD, .learning_rate = 0.01, .momentum = MOMENTUM},
+    };
+    const struct tl_record join = {
+        .kind = TL_RECORD_JOIN, .position = 1, .incarnation = 1};
+    struct tl_fold_effect effect;
+    t->seed = seed;
+    tl_nn_init(t->nn, seed, t->weights);
+    must(tl_fold_new(&config, t->weights, &t->fold));
+    must(tl_fold_apply(t->fold, &join, &effect));
+    must(tl_feed_new(tl_dataset_count(t->train), seed, 0, 1, BATCH, &t->feed));
+}
+
+static void update(struct trainer *t, uint64_t number) {
+    float loss = 0.0F;
+    struct tl_fold_effect effect;
+    tl_feed_batch(t->feed, number, t->index);
+    tl_dataset_gather(t->train, t->index, BATCH, t->inputs, t->labels);
+    must(tl_nn_gradient(t->nn, t->weights, t->inputs, t->labels, BATCH,
+                        tl_random_mix(t->seed, number, 1), t->gradient, &loss, NULL));
+    const struct tl_record r = {
+        .kind = TL_RECORD_GRADIENT,
+        .position = tl_fold_position(t->fold) + 1,
+        .incarnation = 1,
+        .sequence = number,
+        .read_version = number - 1,
+        .values = t->gradient,
+        .value_count = tl_nn_parameters(t->nn),
+    };
+    must(tl_fold_apply(t->fold, &r, &effect));
+    copy_weights(t);
+}
+
+static double accuracy_of(struct trainer *t) {
+    uint64_t correct = 0;
+    double loss = 0.0;
+    size_t count = tl_dataset_count(t->test);
+    for (size_t at = 0; at < count; at += EVALUATED) {
+        size_t n = count - at < EVALUATED ? count - at : EVALUATED;
+        for (size_t i = 0; i < n; i++) {
+            t->index[i] = (uint32_t)(at + i);
+        }
+        tl_dataset_gather(t->test, t->index, n, t->inputs, t->labels);
+        must(tl_nn_evaluate(t->nn, t->weights, t->inputs, t->labels, n, &correct,
+                            &loss));
+    }
+    return (double)correct / (double)count;
+}
+
+static void train(struct trainer *t, uint64_t seed, const struct reference *r,
+                  double accuracies[CHECKS_MAX]) {
+    uint64_t done = 0;
+    begin(t, seed);
+    for (size_t i = 0; i < r->count; i++) {
+        while (done < r->updates[i]) {
+            update(t, ++done);
+        }
+        accuracies[i] = accuracy_of(t);
+    }
+    tl_feed_free(t->feed);
+    tl_fold_free(t->fold);
+}
+
+static bool compare_curves(struct trainer *t) {
+    const struct reference r = read_reference();
+    double ours[SEEDS][CHECKS_MAX];
+    bool ok = true;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        train(t, seed + 1, &r, ours[seed]);
+    }
+    for (size_t i = 0; i < r.count; i++) {
+        double at[SEEDS];
+        for (size_t seed = 0; seed < SEEDS; seed++) {
+            at[seed] = ours[seed][i];
+        }
+        double middle = bench_median(at, SEEDS);
+        bool holds = middle >= r.lowest[i];
+        ok = ok && holds;
+        printf("bench learning %5llu updates: accuracy %.4f (%.4f to %.4f), PyTorch's "
+               "lowest %.4f, ratio %.3f (goal >= 1) %s\n",
+               (unsigned long long)r.updates[i], middle, at[0], at[SEEDS - 1],
+               r.lowest[i], middle / r.lowest[i], bench_verdict(holds));
+        (void)fflush(stdout);
+    }
+    return ok;
+}
+
+/* ---- the job
+ * --------------------------------------------------------------------------- */
+
+static bool run_job(const char *dir, size_t examples) {
+    char out[] = "/tmp/tl-bench-XXXXXX";
+    char flags[6][4300];
+    static const char *const names[] = {"train-images", "train-labels", "test-images",
+                                        "test-labels"};
+    static const char *const files[] = {"train-images-idx3", "train-labels-idx1",
+                                        "t10k-images-idx3", "t10k-labels-idx1"};
+    if (mkdtemp(out) == NULL) {
+        bench_die("no temporary directory");
+    }
+    for (int i = 0; i < 4; i++) {
+        (void)snprintf(flags[i], sizeof(flags[i]), "--data-%s=%s/%s-ubyte.gz", names[i],
+                       dir, files[i]);
+    }
+    (void)snprintf(flags[4], sizeof(flags[4]), "--until=updates=%zu",
+                   JOB_EPOCHS * examples / BATCH);
+    (void)snprintf(flags[5], sizeof(flags[5]), "--out=%s/run", out);
+    const char *argv[] = {
+        "throughline", "run",    TL_SOURCE_DIR "/examples/fashion-cnn.json",
+        flags[0],      flags[1], flags[2],
+        flags[3],      flags[4], flags[5],
+        "--quiet",     "--json", "--monitor-every-seconds=20",
+        NULL};
+    char text[16384];
+    int fd = -1;
+    pid_t pid = bench_start(argv, &fd);
+    bench_finish(pid, fd, text, sizeof(text));
+    double accuracy = bench_number(text, "accuracy");
+    bench_remove_tree(out);
+    bool holds = accuracy >= JOB_GOAL;
+    printf(
+        "bench learning job: two async workers, %d epochs, accuracy %.4f, ratio %.3f "
+        "to the goal of %.2f %s\n",
+        JOB_EPOCHS, accuracy, accuracy / JOB_GOAL, JOB_GOAL, bench_verdict(holds));
+    return holds;
+}
+
+int main(void) {
+    char dir[4096];
+    if (!find_data(dir, sizeof(dir))) {
+        printf("bench learning: all of Fashion-MNIST is needed (datasets/fetch "
+               "fashion-mnist): not run\n");
+        return 0;
+    }
+    struct trainer t = {.train = load(dir, "train"), .test = load(dir, "t10k")};
+    json_t *model =
+        json_load_file(TL_SOURCE_DIR "/examples/models/fashion-cnn.json", 0, NULL);
+    must(tl_nn_new(model, "fashion-cnn.json", EVALUATED, &t.nn));
+    t.weights = calloc(tl_nn_parameters(t.nn), sizeof(float));
+    t.gradient = calloc(tl_nn_parameters(t.nn), sizeof(float));
+    t.inputs = calloc(EVALUATED * tl_nn_inputs(t.nn), sizeof(float));
+    if (t.weights == NULL || t.gradient == NULL || t.inputs == NULL) {
+        bench_die("out of memory");
+    }
+    size_t examples = tl_dataset_count(t.train);
+    bool ok = compare_curves(&t);
+    ok = run_job(dir, examples) && ok;
+    return ok ? 0 : 1;
+}
