@@ -38,6 +38,17 @@ static void refuse_until_ready(struct server *s, const char *why) {
 
 /* ---- epochs ------------------------------------------------------------------- */
 
+/* What the last server of this shard announced that this one does not have; what of it
+ * had been acknowledged is counted exactly when the workers join. */
+static const char *updates_behind(const struct server *s) {
+    struct tl_member_entry before;
+    if (s->member == NULL || tl_member_predecessor(s->member, &before) != 0) {
+        return "unknown";
+    }
+    uint64_t version = tl_fold_version(s->fold);
+    return tl_text_u64(before.version > version ? before.version - version : 0);
+}
+
 static void epoch_taken(struct server *s, uint64_t epoch) {
     int rc = tl_fold_take_over(s->fold, epoch);
     if (rc != 0) {
@@ -49,8 +60,8 @@ static void epoch_taken(struct server *s, uint64_t epoch) {
     s->epoch = epoch;
     tl_log_line(TL_INFO, "serving", "epoch", tl_text_u64(epoch), "version",
                 tl_text_u64(tl_fold_version(s->fold)), "from",
-                s->origin.from_snapshot ? "snapshot" : "seed", "address",
-                s->self.address, NULL);
+                s->origin.from_snapshot ? "snapshot" : "seed", "updates_behind",
+                updates_behind(s), "address", s->self.address, NULL);
     tl_serve_set_epoch(s->serve, epoch);
     tl_serve_refuse(s->serve, 0);
     tl_health_ready(NULL);
@@ -62,6 +73,10 @@ static void epoch_job(uv_work_t *work) {
     s->epoch_status =
         tl_member_raise_epoch(s->member, s->service.index, s->epoch_floor,
                               tl_now_ms() + REDIS_WAIT_MS, &s->epoch_next);
+    if (s->epoch_status != 0) { /* the text is this thread's */
+        (void)snprintf(s->epoch_trouble, sizeof(s->epoch_trouble), "%s",
+                       tl_error_text());
+    }
 }
 
 static void epoch_done(uv_work_t *work, int status) {
