@@ -331,12 +331,11 @@ static void handle_hello(struct serve_conn *c) {
         return;
     }
     if (is_behind(s, c->header.epoch, hello.writer)) {
-        uint64_t seen = c->header.epoch;
+        if (s->config.on_newer_epoch != NULL) {
+            s->config.on_newer_epoch(s->config.ctx, c->header.epoch);
+        }
         serve_reply_error(c, TL_E_EPOCH, false, "epoch %" PRIu64 " is being replaced",
                           s->epoch);
-        if (s->config.on_newer_epoch != NULL) {
-            s->config.on_newer_epoch(s->config.ctx, seen);
-        }
         return;
     }
     c->greeted = true;
