@@ -44,7 +44,6 @@ struct tl_serve_config {
 struct tl_serve_stats {
     uint64_t connections, connections_open, connections_refused, frames, bad_frames;
     uint64_t pushes, pulls, snapshots, bytes_received, bytes_sent;
-    uint32_t workers_connected, checkpointers_connected, monitors_connected;
     double fold_seconds, fold_stall_seconds_max; /* longest fold of one record; longest
                                                     a cut held the loop */
 };
@@ -64,6 +63,8 @@ void tl_serve_set_ended(struct tl_serve *s);
 /* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
 TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);
 void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats);
+/* Open connections that have said hello as `role`. */
+uint32_t tl_serve_connected(const struct tl_serve *s, enum tl_role role);
 /* Milliseconds since `worker` last began a request, 0 while one of its requests waits
  * here; -1 when it has no joined connection. */
 int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker);

@@ -262,11 +262,9 @@ static bool end_is_reached(struct server *s) {
 }
 
 static bool somebody_is_left(const struct server *s) {
-    struct tl_serve_stats stats;
-    tl_serve_stats(s->serve, &stats);
-    if (stats.workers_connected + stats.checkpointers_connected +
-            stats.monitors_connected >
-        0) {
+    if (tl_serve_connected(s->serve, TL_ROLE_WORKER) > 0 ||
+        tl_serve_connected(s->serve, TL_ROLE_CHECKPOINTER) > 0 ||
+        tl_serve_connected(s->serve, TL_ROLE_MONITOR) > 0) {
         return true;
     }
     if (s->member == NULL || !tl_member_is_connected(s->member)) {

@@ -5,6 +5,8 @@
  * PyTorch runs as a child of $PYTHON (python3) and is left out where it is missing. */
 #include "throughline/nn.h"
 
+#include "bench.h"
+
 #include <cblas.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,32 +24,10 @@
 #define PRODUCT_GOAL 0.60
 #define MEMORY_GOAL  64.0
 
-static double now_ms(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
-static int compare_doubles(const void *a, const void *b) {
-    const double x = *(const double *)a;
-    const double y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t count) {
-    qsort(values, count, sizeof(*values), compare_doubles);
-    return values[count / 2];
-}
-
-static void die(const char *what) {
-    (void)fprintf(stderr, "bench gradient: %s\n", what);
-    exit(2);
-}
-
 static float *make_floats(size_t count) {
     float *values = aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64);
     if (values == NULL) {
-        die("out of memory");
+        bench_die("out of memory");
     }
     uint32_t v = 1;
     for (size_t i = 0; i < count; i++) {
@@ -70,8 +50,8 @@ static void ours_open(struct ours *o) {
     const char *path = TL_SOURCE_DIR "/examples/models/fashion-cnn.json";
     json_t *model = json_load_file(path, 0, NULL);
     if (model == NULL || tl_nn_new(model, path, BATCH, &o->nn) != 0) {
-        die(model == NULL ? "examples/models/fashion-cnn.json cannot be read"
-                          : tl_error_text());
+        bench_die(model == NULL ? "examples/models/fashion-cnn.json cannot be read"
+                                : tl_error_text());
     }
     json_decref(model);
     o->weights = make_floats(tl_nn_parameters(o->nn));
@@ -95,14 +75,14 @@ static double ours_ms(struct ours *o) {
     double times[REPEAT];
     for (size_t i = 0; i < REPEAT; i++) {
         float loss;
-        const double start = now_ms();
+        const double start = bench_now() * 1e3;
         if (tl_nn_gradient(o->nn, o->weights, o->inputs, o->labels, BATCH, ++o->batches,
                            o->gradient, &loss, NULL) != 0) {
-            die(tl_error_text());
+            bench_die(tl_error_text());
         }
-        times[i] = now_ms() - start;
+        times[i] = bench_now() * 1e3 - start;
     }
-    return median(times, REPEAT);
+    return bench_median(times, REPEAT);
 }
 
 /* Resident memory of this process: what a worker has, without a data set. */
@@ -110,7 +90,7 @@ static double resident_mib(void) {
     long pages = 0;
     FILE *f = fopen("/proc/self/statm", "r");
     if (f == NULL || fscanf(f, "%*d %ld", &pages) != 1) {
-        die("/proc/self/statm cannot be read");
+        bench_die("/proc/self/statm cannot be read");
     }
     (void)fclose(f);
     return (double)pages * (double)sysconf(_SC_PAGESIZE) / (1024.0 * 1024.0);
@@ -153,11 +133,11 @@ static void multiply_all(const struct bare *s) {
 static double bare_ms(const struct bare *s) {
     double times[REPEAT];
     for (size_t i = 0; i < REPEAT; i++) {
-        const double start = now_ms();
+        const double start = bench_now() * 1e3;
         multiply_all(s);
-        times[i] = now_ms() - start;
+        times[i] = bench_now() * 1e3 - start;
     }
-    return median(times, REPEAT);
+    return bench_median(times, REPEAT);
 }
 
 /* ---- PyTorch ------------------------------------------------------------------ */
@@ -189,7 +169,7 @@ static void pytorch_open(struct pytorch *t) {
     int reply[2];
     char line[64];
     if (pipe(request) != 0 || pipe(reply) != 0) {
-        die("no pipe");
+        bench_die("no pipe");
     }
     t->pid = fork();
     if (t->pid == 0) {
@@ -200,7 +180,7 @@ static void pytorch_open(struct pytorch *t) {
     t->to = fdopen(request[1], "w");
     t->from = fdopen(reply[0], "r");
     if (t->pid < 0 || t->to == NULL || t->from == NULL) {
-        die("no child process");
+        bench_die("no child process");
     }
     if (fgets(line, sizeof(line), t->from) == NULL || strcmp(line, "ready\n") != 0) {
         (void)fclose(t->to);
@@ -222,7 +202,7 @@ static double pytorch_ms(const struct pytorch *t) {
     char line[64];
     if (fprintf(t->to, "%d\n", REPEAT) < 0 || fflush(t->to) != 0 ||
         fgets(line, sizeof(line), t->from) == NULL) {
-        die("PyTorch stopped in the middle");
+        bench_die("PyTorch stopped in the middle");
     }
     return strtod(line, NULL);
 }
@@ -235,7 +215,7 @@ static bool report_pytorch(double ours, double *times, bool installed) {
                      ours, python());
         return true;
     }
-    const double theirs = median(times, ROUNDS);
+    const double theirs = bench_median(times, ROUNDS);
     const bool pass = ours / theirs <= PYTORCH_GOAL;
     (void)printf("bench gradient: ours %.1f ms, pytorch %.1f ms, ratio %.2f "
                  "(goal <= %.2f) %s\n",
@@ -275,9 +255,9 @@ int main(void) {
         times[1][r] = bare_ms(&bare);
         times[2][r] = pytorch.to != NULL ? pytorch_ms(&pytorch) : 0.0;
     }
-    const double ours_median = median(times[0], ROUNDS);
+    const double ours_median = bench_median(times[0], ROUNDS);
     bool pass = report_pytorch(ours_median, times[2], pytorch.to != NULL);
-    pass = report_products(ours_median, median(times[1], ROUNDS)) && pass;
+    pass = report_products(ours_median, bench_median(times[1], ROUNDS)) && pass;
     pass = report_memory(mib) && pass;
 
     pytorch_close(&pytorch);

@@ -6,6 +6,8 @@
 #include "throughline/client.h"
 #include "throughline/serve.h"
 
+#include "bench.h"
+
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -34,22 +36,6 @@ static void check(int rc) {
     if (rc != 0) {
         die(tl_error_name(rc), tl_error_text());
     }
-}
-
-static double now_s(void) {
-    struct timespec t;
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n) {
-    qsort(values, n, sizeof(*values), compare);
-    return values[n / 2];
 }
 
 /* Whole pages: some processors' copies crawl when source and destination lie a few
@@ -275,22 +261,22 @@ static int connect_echo(const struct peer *echo) {
 
 static double push_pull_rate(struct tl_client *client, uint64_t *sequence,
                              const float *gradient) {
-    double start = now_s();
+    double start = bench_now();
     for (int i = 0; i < TURNS; i++) {
         check(tl_client_push_pull(client, (*sequence)++, gradient, NULL));
     }
-    return TURNS / (now_s() - start);
+    return TURNS / (bench_now() - start);
 }
 
 static double echo_rate(int fd, uint8_t *bytes) {
-    double start = now_s();
+    double start = bench_now();
     for (int i = 0; i < TURNS; i++) {
         send_all(fd, bytes);
         if (!receive_all(fd, bytes)) {
             die("echo", "closed");
         }
     }
-    return TURNS / (now_s() - start);
+    return TURNS / (bench_now() - start);
 }
 
 static bool report(const struct way *w, double rate, double reference) {
@@ -322,7 +308,7 @@ static bool compare_over(const struct way *w) {
     tl_client_free(client);
     stop(&shard);
     stop(&echo);
-    return report(w, median(ours, ROUNDS), median(bare, ROUNDS));
+    return report(w, bench_median(ours, ROUNDS), bench_median(bare, ROUNDS));
 }
 
 int main(void) {

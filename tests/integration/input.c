@@ -20,7 +20,7 @@
 
 static const char *write_file(const char *name, const void *bytes, size_t size) {
     static char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s", scratch(), name);
+    (void)snprintf(path, sizeof(path), "%s/%s", scratch, name);
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     assert_int_equal(fwrite(bytes, 1, size, f), size);
@@ -42,7 +42,8 @@ static void assert_refused(struct outcome o, const char *part, const char *other
 
 static void assert_job_refused(const char *job, const char *part, const char *other) {
     const char *path = write_file("job.json", job, strlen(job));
-    const char *argv[] = {"throughline", "run", path, "--out", job_out("never"), NULL};
+    const char *argv[] = {"throughline",         "run", path, "--out",
+                          scratch_path("never"), NULL};
     assert_refused(program_run(30, argv), part, other);
 }
 
@@ -50,8 +51,8 @@ static void a_good_job_of_this_form_is_accepted(void **state) {
     (void)state;
     const char *job = JOB(GOOD_MODEL, GOOD_DATA, "");
     const char *path = write_file("good.json", job, strlen(job));
-    const char *argv[] = {"throughline",   "run",    path, "--out",
-                          job_out("good"), "--json", NULL};
+    const char *argv[] = {"throughline",        "run",    path, "--out",
+                          scratch_path("good"), "--json", NULL};
     json_t *result = program_json(60, argv);
     assert_true(number(result, "updates") >= 20);
     json_decref(result);
@@ -145,8 +146,8 @@ static void flags(void **state) {
         {"--kill=server@updates=99999", "99999", ""},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        const char *argv[] = {"throughline",    "run",       JOB_MLP, "--out",
-                              job_out("never"), bad[i].flag, NULL};
+        const char *argv[] = {"throughline",         "run",       JOB_MLP, "--out",
+                              scratch_path("never"), bad[i].flag, NULL};
         assert_refused(program_run(30, argv), bad[i].part, bad[i].other);
     }
 }
@@ -199,12 +200,6 @@ static void redis_refused(void **state) {
     outcome_done(&o);
 }
 
-static int remove_scratch(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_job_of_this_form_is_accepted),
@@ -215,5 +210,5 @@ int main(void) {
         cmocka_unit_test(a_port_in_use),
         cmocka_unit_test(redis_refused),
     };
-    return cmocka_run_group_tests_name("input", tests, NULL, remove_scratch);
+    return cmocka_run_group_tests_name("input", tests, scratch_setup, scratch_teardown);
 }

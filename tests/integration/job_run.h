@@ -26,13 +26,6 @@ static inline json_t *job_run(const char *out, int deadline_s, ...) {
     return program_json(deadline_s, argv);
 }
 
-/* Directory `name` under this test's own. */
-static inline const char *job_out(const char *name) {
-    static char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/%s", scratch(), name);
-    return path;
-}
-
 /* The last sequence that worker `w` wrote into its ledger: its fourth number. */
 static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
     char path[PATH_MAX];
@@ -141,7 +134,7 @@ static inline void job_assert_snapshots_valid(const json_t *result) {
 
 /* Nothing of this test's directory is still running. */
 static inline void job_assert_nothing_runs(void) {
-    assert_int_equal(processes_with(scratch()), 0);
+    assert_int_equal(processes_with(scratch), 0);
 }
 
 #endif

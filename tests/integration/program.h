@@ -2,12 +2,11 @@
 #ifndef THROUGHLINE_TESTS_PROGRAM_H
 #define THROUGHLINE_TESTS_PROGRAM_H
 
-#include "test.h"
+#include "scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <jansson.h>
 #include <limits.h>
 #include <poll.h>
@@ -23,32 +22,6 @@
 
 #define PROGRAM_ARGS_MAX 48
 
-/* A directory of this test's own, removed by scratch_remove(). */
-static char scratch_path[64];
-
-static inline const char *scratch(void) {
-    if (scratch_path[0] == '\0') {
-        (void)snprintf(scratch_path, sizeof(scratch_path), "/tmp/tl-test-XXXXXX");
-        assert_non_null(mkdtemp(scratch_path));
-    }
-    return scratch_path;
-}
-
-static inline int scratch_remove_one(const char *path, const struct stat *st, int type,
-                                     struct FTW *ftw) {
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static inline void scratch_remove(void) {
-    if (scratch_path[0] != '\0') {
-        (void)nftw(scratch_path, scratch_remove_one, 16, FTW_DEPTH | FTW_PHYS);
-        scratch_path[0] = '\0';
-    }
-}
-
 struct program {
     pid_t pid;
     int pidfd;
@@ -61,7 +34,7 @@ struct outcome {
 };
 
 static inline int program_file(char *ret_path, const char *kind) {
-    (void)snprintf(ret_path, PATH_MAX, "%s/%s-XXXXXX", scratch(), kind);
+    (void)snprintf(ret_path, PATH_MAX, "%s/%s-XXXXXX", scratch, kind);
     int fd = mkstemp(ret_path);
     assert_true(fd >= 0);
     return fd;

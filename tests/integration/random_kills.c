@@ -28,7 +28,7 @@ static void one_round(uint64_t seed, const char *consistency) {
                                           JOB_MLP,
                                           "--json",
                                           "--out",
-                                          job_out(name),
+                                          scratch_path(name),
                                           mode,
                                           "--until=seconds=25",
                                           "--checkpoint-every-updates=50",
@@ -54,7 +54,6 @@ static void one_round(uint64_t seed, const char *consistency) {
     job_assert_snapshots_valid(result);
     job_assert_nothing_runs();
     json_decref(result);
-    scratch_remove();
 }
 
 static void every_service_dies_twenty_times(void **state) {
@@ -69,5 +68,6 @@ static void every_service_dies_twenty_times(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_service_dies_twenty_times)};
-    return cmocka_run_group_tests_name("random_kills", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("random_kills", tests, scratch_setup,
+                                       scratch_teardown);
 }

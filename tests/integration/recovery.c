@@ -2,12 +2,6 @@
  */
 #include "job_run.h"
 
-static int remove_scratch(void **state) {
-    (void)state;
-    scratch_remove();
-    return 0;
-}
-
 static void assert_survived_two_server_kills(const json_t *result) {
     assert_true(number(result, "updates") >= 4000);
     for (size_t i = 0; i < 2; i++) {
@@ -25,7 +19,7 @@ static void assert_survived_two_server_kills(const json_t *result) {
 
 static void async_checkpointing(void **state) {
     (void)state;
-    json_t *result = job_run(job_out("async"), 120, "--monitor-every-seconds=0.3",
+    json_t *result = job_run(scratch_path("async"), 120, "--monitor-every-seconds=0.3",
                              "--until=updates=4000", "--checkpoint-every-updates=100",
                              "--kill=server@updates=1500,down=1s",
                              "--kill=server@updates=3000,down=1s", NULL);
@@ -36,7 +30,7 @@ static void async_checkpointing(void **state) {
 static void sync_checkpointing(void **state) {
     (void)state;
     json_t *result =
-        job_run(job_out("sync"), 120, "--monitor-every-seconds=0.3",
+        job_run(scratch_path("sync"), 120, "--monitor-every-seconds=0.3",
                 "--until=updates=4000", "--consistency=sync",
                 "--checkpoint-every-updates=100", "--kill=server@updates=1500,down=1s",
                 "--kill=server@updates=3000,down=1s", NULL);
@@ -46,9 +40,10 @@ static void sync_checkpointing(void **state) {
 
 static void ssp_with_three_shards(void **state) {
     (void)state;
-    json_t *result = job_run(
-        job_out("ssp"), 120, "--until=updates=600", "--consistency=ssp", "--shards=3",
-        "--checkpoint-every-updates=50", "--kill=server/1@updates=300,down=1s", NULL);
+    json_t *result =
+        job_run(scratch_path("ssp"), 120, "--until=updates=600", "--consistency=ssp",
+                "--shards=3", "--checkpoint-every-updates=50",
+                "--kill=server/1@updates=300,down=1s", NULL);
     (void)job_assert_recovered(result, 0);
     assert_true(number(result, "accuracy") > 0.7);
     job_assert_snapshots_valid(result);
@@ -59,7 +54,7 @@ static void ssp_with_three_shards(void **state) {
 static void without_checkpoints_all_is_lost_and_counted(void **state) {
     (void)state;
     json_t *result =
-        job_run(job_out("none"), 120, "--until=updates=400", "--strategy=none",
+        job_run(scratch_path("none"), 120, "--until=updates=400", "--strategy=none",
                 "--kill=server@updates=200,down=1s", NULL);
     const json_t *kill = job_assert_recovered(result, 0);
     assert_true(number(kill, "resumed_from") == 0);
@@ -71,7 +66,7 @@ static void without_checkpoints_all_is_lost_and_counted(void **state) {
 static void a_dead_worker_does_not_stop_a_sync_job(void **state) {
     (void)state;
     /* Down for longer than its lease: the other goes on alone, then with it again. */
-    json_t *result = job_run(job_out("worker"), 120, "--until=seconds=10",
+    json_t *result = job_run(scratch_path("worker"), 120, "--until=seconds=10",
                              "--consistency=sync", "--membership-lease-ms=1000",
                              "--kill=worker/1@updates=200,down=3s", NULL);
     (void)job_assert_recovered(result, 0);
@@ -89,7 +84,7 @@ static void shards_that_are_far_apart_do_not_stand_still(void **state) {
         char name[32];
         (void)snprintf(name, sizeof(name), "apart-%d", round);
         json_t *result =
-            job_run(job_out(name), 60, "--until=updates=150", "--consistency=sync",
+            job_run(scratch_path(name), 60, "--until=updates=150", "--consistency=sync",
                     "--shards=2", "--workers=3", "--strategy=none",
                     "--worker-patience-ms=20000", "--membership-lease-ms=1000",
                     "--kill=server/1@updates=15,down=300ms",
@@ -101,7 +96,7 @@ static void shards_that_are_far_apart_do_not_stand_still(void **state) {
 
 static void losing_a_helper_is_not_losing_the_job(void **state) {
     (void)state;
-    json_t *result = job_run(job_out("helpers"), 120, "--until=seconds=12",
+    json_t *result = job_run(scratch_path("helpers"), 120, "--until=seconds=12",
                              "--kill=redis@seconds=1,down=1s",
                              "--kill=checkpointer@seconds=3,down=1s",
                              "--kill=monitor@seconds=5,down=1s", NULL);
@@ -125,5 +120,6 @@ int main(void) {
         cmocka_unit_test(shards_that_are_far_apart_do_not_stand_still),
         cmocka_unit_test(losing_a_helper_is_not_losing_the_job),
     };
-    return cmocka_run_group_tests_name("recovery", tests, NULL, remove_scratch);
+    return cmocka_run_group_tests_name("recovery", tests, scratch_setup,
+                                       scratch_teardown);
 }

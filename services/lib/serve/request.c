@@ -68,9 +68,6 @@ int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
     r->position = tl_fold_position(s->fold) + 1;
     uint64_t start = uv_hrtime();
     int rc = tl_fold_apply(s->fold, r, &effect);
-    if (rc == TL_E_BUSY) {
-        return rc;
-    }
     s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
     if (s->config.on_record != NULL) {
         s->config.on_record(s->config.ctx, r, rc, &effect);
@@ -158,13 +155,6 @@ static void handle_push(struct serve_conn *c) {
     r.values = c->payload->values;
     r.value_count = s->slice->count;
     int rc = tl_serve_offer(s, &r);
-    if (rc == TL_E_BUSY) {
-        if (c->state != CONN_BLOCKED) {
-            serve_conn_enqueue(c, &s->blocked, CONN_BLOCKED);
-        }
-        return;
-    }
-    serve_conn_dequeue(c);
     s->stats.pushes++;
     serve_conn_payload_release(c);
     if (c->header.kind == TL_KIND_PUSH) {
@@ -403,15 +393,6 @@ void serve_request(struct serve_conn *c) {
 
 /* ---- what waited -------------------------------------------------------------- */
 
-static bool retry_blocked(struct tl_serve *s) {
-    struct serve_conn *c = TAILQ_FIRST(&s->blocked);
-    if (c == NULL) {
-        return false;
-    }
-    handle_push(c);
-    return c->queue != &s->blocked;
-}
-
 static bool retry_waiting(struct tl_serve *s) {
     struct serve_conn *c = NULL;
     TAILQ_FOREACH(c, &s->waiting, waiting) {
@@ -436,8 +417,7 @@ void serve_request_retry(struct tl_serve *s) {
     bool progress = true;
     while (progress) {
         serve_conn_unpark(s);
-        progress = retry_blocked(s);
-        progress = retry_waiting(s) || progress;
+        progress = retry_waiting(s);
     }
     s->retrying = false;
 }

@@ -38,7 +38,6 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     s->epoch = tl_fold_epoch(config->fold);
     TAILQ_INIT(&s->conns);
     TAILQ_INIT(&s->parked);
-    TAILQ_INIT(&s->blocked);
     TAILQ_INIT(&s->waiting);
     LIST_INIT(&s->versions);
     SLIST_INIT(&s->payloads);
@@ -196,15 +195,15 @@ void tl_serve_drain(struct tl_serve *s) {
 void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats) {
     *ret_stats = s->stats;
     ret_stats->connections_open = s->conn_count;
+}
+
+uint32_t tl_serve_connected(const struct tl_serve *s, enum tl_role role) {
+    uint32_t count = 0;
     const struct serve_conn *c = NULL;
     TAILQ_FOREACH(c, &s->conns, link) {
-        if (!c->greeted) {
-            continue;
-        }
-        ret_stats->workers_connected += c->role == TL_ROLE_WORKER;
-        ret_stats->checkpointers_connected += c->role == TL_ROLE_CHECKPOINTER;
-        ret_stats->monitors_connected += c->role == TL_ROLE_MONITOR;
+        count += c->greeted && c->role == role;
     }
+    return count;
 }
 
 int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker) {
@@ -212,8 +211,7 @@ int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker) {
     TAILQ_FOREACH(c, &s->conns, link) {
         if (c->joined && c->worker == worker && c->state != CONN_CLOSING) {
             /* One that waits for us is not silent. */
-            return c->state == CONN_WAITING || c->state == CONN_BLOCKED ||
-                           c->state == CONN_PARKED
+            return c->state == CONN_WAITING || c->state == CONN_PARKED
                        ? 0
                        : (int64_t)(uv_now(s->config.loop) - c->heard_ms);
         }

@@ -43,7 +43,6 @@ enum conn_state {
     CONN_HEADER,   /* reading a header */
     CONN_PARKED,   /* header read; waits for a gradient buffer; not reading */
     CONN_PAYLOAD,  /* reading payload and trailer */
-    CONN_BLOCKED,  /* a gradient the fold had no spare block for; not reading */
     CONN_WAITING,  /* a pull that waits for a newer version */
     CONN_REPLYING, /* not reading */
     CONN_CLOSING,
@@ -77,7 +76,7 @@ struct serve_conn {
     union serve_stream io;
     uv_write_t write;
     TAILQ_ENTRY(serve_conn) link;    /* all connections */
-    TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked, blocked or waiting */
+    TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked or waiting */
     struct serve_conn_list *queue;   /* the one of those it is in, or NULL */
     enum conn_state state;
     bool is_unix, greeted, joined, close_requested;
@@ -113,7 +112,7 @@ struct tl_serve {
     char unix_paths[SERVE_LISTENERS_MAX][108];
     size_t listener_count;
     uv_timer_t tick;
-    struct serve_conn_list conns, parked, blocked, waiting;
+    struct serve_conn_list conns, parked, waiting;
     struct serve_weights_list versions;
     struct serve_payload_list payloads; /* free ones */
     uint32_t payload_count;
@@ -152,7 +151,7 @@ void serve_reply_drop(struct serve_conn *c);
  * is refused with it before a byte of its payload is read. */
 int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header *h);
 void serve_request(struct serve_conn *c);
-/* Answer what can be answered now: blocked gradients, then waiting pulls. */
+/* Go on with what can go on now: parked gradients, then waiting pulls. */
 void serve_request_retry(struct tl_serve *s);
 void serve_request_wait_over(struct serve_conn *c);
 
