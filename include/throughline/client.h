@@ -47,6 +47,8 @@ struct tl_client_config {
     uint32_t request_ms;  /* longest silence of a server that was asked something
                              (default 10,000; servers answer within 5,000) */
     int no_unix_checksum; /* 1: leave payload checksums out on Unix sockets */
+    int no_shared_memory; /* 1: payloads go through Unix sockets themselves, not through
+                             memory shared with a server on this machine */
     const char *ledger;   /* a file that outlives this process and keeps the last
                              acknowledged sequence; NULL: none */
 };

@@ -56,6 +56,7 @@ struct tl_job {
     uint32_t patience_ms;         /* "worker.patience_ms" */
     uint32_t request_ms;          /* "worker.request_ms" */
     bool unix_checksum;           /* "wire.unix_checksum" */
+    bool shared_memory;           /* "wire.shared_memory" */
     uint32_t max_connections;     /* "server.max_connections" */
     uint32_t idle_ms;             /* "server.idle_ms" a frame must be complete within */
 };

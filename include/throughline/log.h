@@ -31,6 +31,7 @@ struct tl_direct_config {
     uint64_t job_digest;   /* 0: not compared */
     uint32_t request_ms;   /* longest silence of a server during a request, > 0 */
     bool unix_checksum;    /* payload checksums on Unix sockets too */
+    bool shared_memory;    /* Unix sockets: payloads through shared memory */
     /* Where the shard's server is now; asked again before each connection. TL_E_CONFIG
      * ends the request, other errors count as a server that cannot be reached. */
     int (*find)(void *ctx, uint32_t shard, struct tl_address *ret_address);

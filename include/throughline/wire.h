@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #define TL_MAGIC            0x31464c54u /* "TLF1" */
@@ -55,8 +56,11 @@ enum tl_kind {
     TL_KIND_RATED = 16,
     TL_KIND_PING = 17,
     TL_KIND_PONG = 18,
-    TL_KIND_ERROR = 20, /* status, payload: one line of text; then the sender
-                           closes when the stream cannot be trusted any more */
+    TL_KIND_ERROR = 20,  /* status, payload: one line of text; then the sender
+                            closes when the stream cannot be trusted any more */
+    TL_KIND_SHARE = 21,  /* Unix sockets: lend me memory for payloads */
+    TL_KIND_SHARED = 22, /* status; position: bytes of an area; the memory's descriptor
+                            comes with the frame's first byte */
 };
 
 enum tl_flag {
@@ -64,6 +68,8 @@ enum tl_flag {
     TL_FLAG_WAIT = 2u,     /* PULL: answer when there is something newer, or at the
                               server's wait limit with status TL_E_NOTMODIFIED */
     TL_FLAG_ENDED = 4u,    /* reply: the job has ended, wind down */
+    TL_FLAG_SHARED = 8u,   /* the payload lies in the connection's shared memory;
+                              neither it nor a trailer follows the header */
 };
 
 /* The header in memory. Field meanings per kind: docs/protocol.md. */
@@ -164,6 +170,40 @@ struct tl_address {
 /* TL_E_CONFIG says what the text should look like. Port 0 is legal (to listen). */
 TL_MUST_USE int tl_address_parse(const char *text, struct tl_address *ret_address);
 
+/* ---- memory shared by the two ends of a Unix socket ------------------------------ */
+
+/* Two areas of equal size, whole pages: requests' payloads lie in the first, replies'
+ * in the second. The server makes it, so that a client's death or malice never takes
+ * memory away that the server reads; a new connection gets new memory, so that nobody
+ * writes where an older exchange may still be read. */
+struct tl_shared {
+    uint8_t *bytes; /* NULL: none */
+    size_t area;    /* bytes of one area */
+};
+
+/* Memory for payloads of up to `payload` bytes; *ret_fd is to be sent to the peer and
+ * closed. TL_E_NOMEM, TL_E_UNSUPPORTED, TL_E_LIMIT. */
+TL_MUST_USE int tl_shared_create(size_t payload, struct tl_shared *ret_shared,
+                                 int *ret_fd);
+/* The peer's memory, checked: of this size, and it can't shrink. Closes `fd` whatever
+ * comes back. TL_E_PROTOCOL, TL_E_NOMEM. */
+TL_MUST_USE int tl_shared_map(int fd, uint64_t area, struct tl_shared *ret_shared);
+void tl_shared_done(struct tl_shared *m);
+static inline uint8_t *tl_shared_request(const struct tl_shared *m) {
+    return m->bytes;
+}
+static inline uint8_t *tl_shared_reply(const struct tl_shared *m) {
+    return m->bytes + m->area;
+}
+
+/* Send a header and a descriptor with it, without blocking; the socket's buffer must
+ * have room. TL_E_BUSY: it has none. TL_E_CLOSED, TL_E_IO. */
+TL_MUST_USE int tl_shared_send(int socket, const uint8_t header[TL_HEADER_BYTES],
+                               int fd);
+/* Read up to `size` bytes; *ret_fd gets a descriptor that came with them, else -1. As
+ * recvmsg(). */
+ssize_t tl_shared_receive(int socket, void *bytes, size_t size, int *ret_fd);
+
 /* ---- links: one connection, one request at a time ----------------------------- */
 
 /* The client's end of a connection to one shard's server. Non-blocking; the caller
@@ -181,7 +221,9 @@ void tl_link_close(struct tl_link *l);
 bool tl_link_is_open(const struct tl_link *l);
 
 /* Queue a request, also while still connecting. With checksum the trailer is sent too
- * (header.flags is set accordingly).
+ * (header.flags is set accordingly). After a SHARE that was granted, payloads of
+ * gradients and weights go through the shared memory instead: nothing else changes for
+ * the caller.
  *   payload            borrowed until the request has completed or the link is closed
  *   reply, reply_size  where the reply's payload goes when it fits exactly or is
  *                      shorter; borrowed likewise. A longer reply is TL_E_TOOBIG. A

@@ -58,6 +58,7 @@ static int open_client(struct worker *w) {
         .patience_ms = w->job.patience_ms,
         .request_ms = w->job.request_ms,
         .no_unix_checksum = !w->job.unix_checksum,
+        .no_shared_memory = !w->job.shared_memory,
         .ledger = or_null(w->options.ledger),
     };
     return tl_client_open(&config, &w->client);

@@ -145,6 +145,10 @@ static inline struct tl_header fake_shard_serve(struct fake_shard *s,
         return fake_serve_weights(s, request, fake_fold(s, request, payload), payload);
     case TL_KIND_PULL:
         return fake_serve_weights(s, request, 0, payload);
+    case TL_KIND_SHARE: /* payloads go through the socket */
+        h = fake_shard_answer(s, request, TL_KIND_SHARED, 0);
+        h.status = TL_E_UNSUPPORTED;
+        return h;
     case TL_KIND_LEAVE:
         s->left_step = request->position;
         s->joined = false;

@@ -302,6 +302,12 @@ static const struct tl_option job_options[] = {
      FIELD(unix_checksum),
      .fallback = "true",
      .doc = "Checksums over payloads on Unix sockets too."},
+    {.name = "wire.shared_memory",
+     .type = TL_OPT_BOOL,
+     FIELD(shared_memory),
+     .fallback = "true",
+     .doc = "Unix sockets: gradients and weights go through memory that worker and "
+            "server share (slices of up to 64 MiB)."},
     {.name = "server.max_connections",
      .type = TL_OPT_U32,
      FIELD(max_connections),

@@ -24,6 +24,7 @@ static int add_shard(struct tl_client *c, uint32_t s) {
         .job_digest = c->config.job_digest,
         .request_ms = c->config.request_ms,
         .unix_checksum = !c->config.no_unix_checksum,
+        .shared_memory = !c->config.observer && !c->config.no_shared_memory,
         .find = client_discovery_find,
         .ctx = &c->discovery,
     };

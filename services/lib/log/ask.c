@@ -40,6 +40,11 @@ static int ask_join(struct tl_direct *d, uint64_t incarnation, uint64_t acknowle
     return tl_link_request(d->link, &h, NULL, NULL, 0, false);
 }
 
+int direct_ask_share(struct tl_direct *d) {
+    struct tl_header h = header_of(d, TL_KIND_SHARE);
+    return tl_link_request(d->link, &h, NULL, NULL, 0, false);
+}
+
 int direct_ask_rejoin(struct tl_direct *d) {
     return ask_join(d, d->incarnation, d->acknowledged);
 }

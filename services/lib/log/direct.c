@@ -79,7 +79,8 @@ static int open_connection(struct tl_direct *d, int64_t now_ms) {
     if (rc != 0) {
         return rc;
     }
-    d->checksum = !address.is_unix || d->config.unix_checksum;
+    d->is_local = address.is_unix;
+    d->checksum = !d->is_local || d->config.unix_checksum;
     d->step = STEP_HELLO;
     set_limit(d, now_ms,
               d->config.request_ms < HELLO_MS ? d->config.request_ms : HELLO_MS);
@@ -89,7 +90,14 @@ static int open_connection(struct tl_direct *d, int64_t now_ms) {
 /* Send the frame that d->step asks for. */
 static int send_step(struct tl_direct *d, int64_t now_ms) {
     set_limit(d, now_ms, d->config.request_ms);
-    return d->step == STEP_REJOIN ? direct_ask_rejoin(d) : direct_ask(d);
+    switch (d->step) {
+    case STEP_SHARE:
+        return direct_ask_share(d);
+    case STEP_REJOIN:
+        return direct_ask_rejoin(d);
+    default:
+        return direct_ask(d);
+    }
 }
 
 int tl_direct_begin(struct tl_direct *d, const struct tl_direct_request *request,
@@ -226,6 +234,7 @@ int64_t tl_direct_wake_ms(const struct tl_direct *d) {
     case STEP_PAUSE:
         return d->retry_ms;
     case STEP_HELLO:
+    case STEP_SHARE:
     case STEP_REJOIN:
     case STEP_ASK:
         return d->limit_ms;

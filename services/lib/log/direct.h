@@ -14,6 +14,7 @@ enum direct_step {
     STEP_NONE,   /* no request */
     STEP_PAUSE,  /* waits until retry_ms before it connects */
     STEP_HELLO,  /* connecting, or HELLO was sent */
+    STEP_SHARE,  /* SHARE was sent, since the server is on this machine */
     STEP_REJOIN, /* JOIN was sent, to go on with the request after it */
     STEP_ASK,    /* the request itself was sent, or the pull that follows a push */
     STEP_DONE,
@@ -25,6 +26,7 @@ struct tl_direct {
     struct tl_link *link;
     bool is_greeted; /* on this connection */
     bool checksum;   /* of payloads, on this connection */
+    bool is_local;   /* over a Unix socket */
     uint64_t connections;
     uint8_t hello_bytes[TL_HELLO_BYTES], welcome_bytes[TL_WELCOME_BYTES];
 
@@ -60,6 +62,7 @@ uint64_t direct_version_held(const struct tl_direct *d);
 
 /* ask.c: send the frame of a step; an error counts as a failed connection. */
 TL_MUST_USE int direct_ask_hello(struct tl_direct *d);
+TL_MUST_USE int direct_ask_share(struct tl_direct *d);
 TL_MUST_USE int direct_ask_rejoin(struct tl_direct *d);
 TL_MUST_USE int direct_ask(struct tl_direct *d);
 

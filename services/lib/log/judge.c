@@ -85,6 +85,18 @@ static int accept_epoch(struct tl_direct *d, const struct tl_header *reply,
     return 0;
 }
 
+/* The connection is open: what is asked on it next. */
+static void after_opening(struct tl_direct *d) {
+    if (d->request.op == TL_DIRECT_GREET) {
+        d->result.version = d->version;
+        d->step = STEP_DONE;
+    } else if (d->incarnation != 0 && d->request.op != TL_DIRECT_JOIN) {
+        d->step = STEP_REJOIN;
+    } else {
+        d->step = STEP_ASK;
+    }
+}
+
 static int judge_welcome(struct tl_direct *d, const struct tl_header *reply) {
     struct tl_welcome w;
     int rc = tl_welcome_decode(d->welcome_bytes, reply->length, &w);
@@ -106,13 +118,10 @@ static int judge_welcome(struct tl_direct *d, const struct tl_header *reply) {
     d->is_known = true;
     d->is_greeted = true;
     d->connections++;
-    if (d->request.op == TL_DIRECT_GREET) {
-        d->result.version = d->version;
-        d->step = STEP_DONE;
-    } else if (d->incarnation != 0 && d->request.op != TL_DIRECT_JOIN) {
-        d->step = STEP_REJOIN;
+    if (d->is_local && d->config.shared_memory) {
+        d->step = STEP_SHARE;
     } else {
-        d->step = STEP_ASK;
+        after_opening(d);
     }
     return 0;
 }
@@ -261,6 +270,10 @@ int direct_judge(struct tl_direct *d) {
     int rc = check_progress(d, reply);
     if (rc != 0) {
         return rc;
+    }
+    if (d->step == STEP_SHARE) {
+        after_opening(d); /* without memory if the server has none to lend */
+        return 0;
     }
     return d->step == STEP_REJOIN ? judge_rejoined(d, reply) : judge_answer(d, reply);
 }

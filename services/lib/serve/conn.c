@@ -73,6 +73,8 @@ static void on_closed(uv_handle_t *handle) {
     struct tl_serve *s = c->serve;
     TAILQ_REMOVE(&s->conns, c, link);
     s->conn_count--;
+    s->shared_bytes -= 2 * c->shared.area;
+    tl_shared_done(&c->shared);
     tl_sum_free(c->sum);
     free(c);
 }
@@ -184,10 +186,21 @@ void serve_conn_unpark(struct tl_serve *s) {
     }
 }
 
+bool serve_conn_is_shared(const struct serve_conn *c) {
+    return (c->header.flags & TL_FLAG_SHARED) != 0;
+}
+
+static bool may_be_shared(const struct serve_conn *c) {
+    return c->shared.bytes != NULL && c->header.length <= c->shared.area &&
+           (c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL) &&
+           (c->header.flags & TL_FLAG_CHECKSUM) == 0;
+}
+
 /* A payload may come without its checksum only on Unix sockets of a job that says so.
  */
 static bool checksum_is_missing(const struct serve_conn *c) {
-    return c->header.length > 0 && (c->header.flags & TL_FLAG_CHECKSUM) == 0 &&
+    return c->header.length > 0 && !serve_conn_is_shared(c) &&
+           (c->header.flags & TL_FLAG_CHECKSUM) == 0 &&
            (!c->is_unix || c->serve->config.unix_checksum);
 }
 
@@ -212,11 +225,15 @@ static void header_complete(struct serve_conn *c) {
                      "the payload's length is not the one this request has here");
         return;
     }
+    if (serve_conn_is_shared(c) && !may_be_shared(c)) {
+        refuse_frame(c, TL_E_PROTOCOL, "a payload in shared memory that is not there");
+        return;
+    }
     if (checksum_is_missing(c)) {
         refuse_frame(c, TL_E_PROTOCOL, "the payload has no checksum");
         return;
     }
-    if (c->header.length == 0) {
+    if (c->header.length == 0 || serve_conn_is_shared(c)) {
         request_complete(c);
         return;
     }

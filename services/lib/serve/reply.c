@@ -160,9 +160,10 @@ static void begin(struct serve_conn *c, struct tl_header *header,
     r->next = 0;
     r->trailer_sent = false;
     r->length = header->length;
-    r->checksum = header->length > 0 && (!c->is_unix || s->config.unix_checksum);
-    header->flags = (uint16_t)((r->checksum ? TL_FLAG_CHECKSUM : 0u) |
-                               (s->ended ? TL_FLAG_ENDED : 0u));
+    r->checksum = header->length > 0 && (header->flags & TL_FLAG_SHARED) == 0 &&
+                  (!c->is_unix || s->config.unix_checksum);
+    header->flags |= (uint16_t)((r->checksum ? TL_FLAG_CHECKSUM : 0u) |
+                                (s->ended ? TL_FLAG_ENDED : 0u));
     tl_header_encode(header, r->header);
     tl_sum_start(c->sum, header->checksum);
     c->state = CONN_REPLYING;
@@ -228,16 +229,53 @@ void serve_reply_error(struct serve_conn *c, int status, bool close_after,
     begin(c, &h, BODY_BYTES);
 }
 
+static void copy_weights(const struct tl_view *v, uint8_t *to) {
+    for (size_t i = 0; i < tl_view_blocks(v); i++) {
+        size_t count = 0;
+        const float *values = tl_view_block(v, i, &count);
+        memcpy(to, values, count * sizeof(float));
+        to += count * sizeof(float);
+    }
+}
+
+/* Into the shared memory, or piece by piece through the socket. */
 int serve_reply_weights(struct serve_conn *c, int status) {
-    int rc = weights_hold(c->serve, &c->reply.weights);
+    struct serve_reply *r = &c->reply;
+    int rc = weights_hold(c->serve, &r->weights);
     if (rc != 0) {
         return rc;
     }
     struct tl_header h = answer(c, TL_KIND_WEIGHTS, status);
     h.length = c->serve->slice->count * sizeof(float);
-    c->reply.close_after = false;
-    begin(c, &h, BODY_WEIGHTS);
+    r->close_after = false;
+    if (c->shared.bytes == NULL) {
+        begin(c, &h, BODY_WEIGHTS);
+        return 0;
+    }
+    copy_weights(r->weights->view, tl_shared_reply(&c->shared));
+    weights_release(r->weights);
+    h.flags = TL_FLAG_SHARED;
+    begin(c, &h, BODY_NONE);
     return 0;
+}
+
+/* Nothing else is on its way on this connection, so the socket has room for a header.
+ */
+void serve_reply_shared(struct serve_conn *c, int fd) {
+    struct tl_header h = answer(c, TL_KIND_SHARED, 0);
+    uint8_t bytes[TL_HEADER_BYTES];
+    uv_os_fd_t socket = -1;
+    h.position = c->shared.area;
+    h.flags = c->serve->ended ? TL_FLAG_ENDED : 0u;
+    tl_header_encode(&h, bytes);
+    if (uv_fileno(&c->io.handle, &socket) != 0 ||
+        tl_shared_send(socket, bytes, fd) != 0) {
+        serve_conn_close(c);
+        return;
+    }
+    c->serve->stats.bytes_sent += sizeof(bytes);
+    c->reply.close_after = false;
+    reply_done(c);
 }
 
 int serve_reply_cut(struct serve_conn *c) {

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- who may ask what --------------------------------------------------------- */
 
@@ -18,6 +19,7 @@ static unsigned roles_allowed(uint8_t kind) {
     case TL_KIND_LEAVE:
     case TL_KIND_PUSH:
     case TL_KIND_PUSH_PULL:
+    case TL_KIND_SHARE:
         return ROLE_BIT(TL_ROLE_WORKER);
     case TL_KIND_PULL:
         return ROLE_BIT(TL_ROLE_WORKER) | ROLE_BIT(TL_ROLE_MONITOR) |
@@ -152,7 +154,8 @@ static bool has_part_in_open_step(const struct serve_conn *c) {
 static void handle_push(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     struct tl_record r = record_of(c, TL_RECORD_GRADIENT);
-    r.values = c->payload->values;
+    r.values = serve_conn_is_shared(c) ? (const float *)tl_shared_request(&c->shared)
+                                       : c->payload->values;
     r.value_count = s->slice->count;
     int rc = tl_serve_offer(s, &r);
     s->stats.pushes++;
@@ -271,6 +274,28 @@ static void handle_rate(struct serve_conn *c) {
                        is_rate ? tl_serve_offer(c->serve, &r) : TL_E_INVALID);
 }
 
+/* Memory of their own for payloads of a client on this machine. Whatever stands against
+ * it, they can go through the socket. */
+static void handle_share(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    size_t bytes = s->slice->count * sizeof(float);
+    int fd = -1;
+    if (!c->is_unix || c->shared.bytes != NULL || bytes > SERVE_SLICE_SHARED_MAX) {
+        serve_reply_status(c, TL_KIND_SHARED, TL_E_UNSUPPORTED);
+        return;
+    }
+    int rc = s->shared_bytes + 2 * bytes > SERVE_SHARED_MAX
+                 ? TL_E_LIMIT
+                 : tl_shared_create(bytes, &c->shared, &fd);
+    if (rc != 0) {
+        serve_reply_status(c, TL_KIND_SHARED, rc);
+        return;
+    }
+    s->shared_bytes += 2 * c->shared.area;
+    serve_reply_shared(c, fd);
+    (void)close(fd);
+}
+
 /* A caller that gives no name does not compare it. */
 static bool is_named(const char *said, const char *ours) {
     return said[0] == '\0' || strcmp(said, ours) == 0;
@@ -354,6 +379,9 @@ static void dispatch(struct serve_conn *c) {
         break;
     case TL_KIND_RATE:
         handle_rate(c);
+        break;
+    case TL_KIND_SHARE:
+        handle_share(c);
         break;
     default: /* serve_request_payload() lets no other kind through */
         serve_reply_status(c, TL_KIND_PONG, 0);

@@ -19,7 +19,9 @@
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
 #define SERVE_PAGE                 4096u
-#define SERVE_SLOWEST_BYTES_PER_MS 1000u /* a frame gets this much time on top */
+#define SERVE_SLICE_SHARED_MAX     (64u << 20)  /* larger ones go through the socket */
+#define SERVE_SHARED_MAX           (512u << 20) /* of all connections */
+#define SERVE_SLOWEST_BYTES_PER_MS 1000u        /* a frame gets this much time on top */
 
 struct serve_conn;
 TAILQ_HEAD(serve_conn_list, serve_conn);
@@ -94,6 +96,7 @@ struct serve_conn {
     uint8_t trailer[TL_TRAILER_BYTES];
     uint64_t got; /* bytes of what is being read */
     struct tl_sum *sum;
+    struct tl_shared shared; /* bytes NULL: payloads go through the socket */
 
     int push_status; /* of a PUSH_PULL whose weights are waited for */
     bool pushed;     /* the waiting request is a PUSH_PULL */
@@ -116,6 +119,7 @@ struct tl_serve {
     struct serve_weights_list versions;
     struct serve_payload_list payloads; /* free ones */
     uint32_t payload_count;
+    size_t shared_bytes; /* of all connections */
     uint32_t conn_count;
     struct tl_cut *cut; /* being sent */
     struct tl_serve_stats stats;
@@ -131,6 +135,8 @@ void serve_conn_enqueue(struct serve_conn *c, struct serve_conn_list *queue,
                         enum conn_state state);
 void serve_conn_dequeue(struct serve_conn *c);
 void serve_conn_payload_release(struct serve_conn *c);
+/* Does the request's payload lie in the shared memory? */
+bool serve_conn_is_shared(const struct serve_conn *c);
 void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms);
 uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes);
 
@@ -144,6 +150,8 @@ void serve_reply_error(struct serve_conn *c, int status, bool close_after,
 /* TL_E_BUSY: too many versions are held; nothing was sent. */
 TL_MUST_USE int serve_reply_weights(struct serve_conn *c, int status);
 TL_MUST_USE int serve_reply_cut(struct serve_conn *c);
+/* SHARED, and `fd` with it; the connection has its memory already. */
+void serve_reply_shared(struct serve_conn *c, int fd);
 void serve_reply_drop(struct serve_conn *c);
 
 /* request.c */

@@ -47,6 +47,11 @@ void link_socket_close(struct tl_link *l) {
         (void)close(l->fd);
         l->fd = -1;
     }
+    if (l->shared_fd >= 0) {
+        (void)close(l->shared_fd);
+        l->shared_fd = -1;
+    }
+    tl_shared_done(&l->shared);
     l->connecting = false;
 }
 

@@ -33,7 +33,7 @@ enum {
     AT_CHECKSUM = 80,
 };
 
-#define KNOWN_FLAGS (TL_FLAG_CHECKSUM | TL_FLAG_WAIT | TL_FLAG_ENDED)
+#define KNOWN_FLAGS (TL_FLAG_CHECKSUM | TL_FLAG_WAIT | TL_FLAG_ENDED | TL_FLAG_SHARED)
 
 _Static_assert(AT_CHECKSUM + sizeof(uint64_t) == TL_HEADER_BYTES, "header layout");
 
@@ -83,6 +83,8 @@ static bool kind_is_known(uint8_t kind) {
     case TL_KIND_PING:
     case TL_KIND_PONG:
     case TL_KIND_ERROR:
+    case TL_KIND_SHARE:
+    case TL_KIND_SHARED:
         return true;
     }
     return false;

@@ -17,6 +17,7 @@ int tl_link_new(struct tl_link **ret_link) {
         return rc;
     }
     l->fd = -1;
+    l->shared_fd = -1;
     *ret_link = l;
     return 0;
 }

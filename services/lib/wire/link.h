@@ -4,6 +4,7 @@
  *   connect.c   an address becomes a connected socket
  *   send.c      a request's bytes out
  *   receive.c   a reply's bytes in, checked before they are believed
+ *   shared.c    memory instead of the stream, for payloads on one machine
  *   wait.c      several links at once
  */
 #ifndef TL_WIRE_LINK_H
@@ -44,7 +45,8 @@ struct tl_link {
     struct tl_header request;
     struct link_frame out;
     const uint8_t *payload; /* borrowed */
-    uint64_t hashed;        /* payload bytes that may be sent: `sum` has them */
+    uint64_t streamed;      /* payload bytes that follow the header: all or none */
+    uint64_t hashed;        /* of them those that may be sent: `sum` has them */
 
     struct tl_header reply;
     struct link_frame in;
@@ -53,6 +55,9 @@ struct tl_link {
     int (*sink)(void *ctx, const void *bytes, size_t size); /* or it goes there */
     void *sink_ctx;
     char text[TL_TEXT_MAX + 1];
+
+    struct tl_shared shared; /* of this connection; bytes NULL: none */
+    int shared_fd;           /* came with the reply to SHARE; -1: none */
 
     struct tl_sum *sum; /* of the request while it is sent, then of the reply */
     uint64_t bytes_sent;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 void link_receive_start(struct tl_link *l) {
     l->in.moved = 0;
@@ -67,10 +68,42 @@ static int check_header(struct tl_link *l) {
     return check_size(l);
 }
 
+/* The memory's descriptor has come with the reply; without it, or without room for it
+ * here, payloads go on through the socket. */
+static int take_shared(struct tl_link *l) {
+    if (l->shared_fd < 0) {
+        return 0;
+    }
+    int fd = l->shared_fd;
+    l->shared_fd = -1;
+    tl_shared_done(&l->shared);
+    int rc = tl_shared_map(fd, l->reply.position, &l->shared);
+    return rc == TL_E_NOMEM ? 0 : rc;
+}
+
+/* The payload lies in the shared memory. */
+static int read_shared(struct tl_link *l) {
+    bool is_right = l->shared.bytes != NULL && l->reply.kind == TL_KIND_WEIGHTS &&
+                    l->reply.length <= l->shared.area &&
+                    (l->reply.flags & TL_FLAG_CHECKSUM) == 0;
+    if (!is_right) {
+        return tl_fail(TL_E_PROTOCOL,
+                       "%s: a payload in shared memory that is not there", l->name);
+    }
+    memcpy(l->into, tl_shared_reply(&l->shared), l->reply.length);
+    return 0;
+}
+
 static int begin_payload(struct tl_link *l) {
     int rc = check_header(l);
     if (rc != 0) {
         return rc;
+    }
+    if (l->reply.kind == TL_KIND_SHARED) {
+        return take_shared(l);
+    }
+    if ((l->reply.flags & TL_FLAG_SHARED) != 0) {
+        return read_shared(l);
     }
     if (l->reply.length > 0) {
         bool has_sum = (l->reply.flags & TL_FLAG_CHECKSUM) != 0;
@@ -155,11 +188,32 @@ static int read_some(struct tl_link *l, struct iovec *iov, size_t count,
     return 0;
 }
 
+/* The same, and a descriptor may come along. */
+static int read_with_descriptor(struct tl_link *l, const struct iovec *iov) {
+    int fd = -1;
+    ssize_t n = 0;
+    do {
+        n = tl_shared_receive(l->fd, iov->iov_base, iov->iov_len, &fd);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        return receive_error(l, n, errno);
+    }
+    if (fd >= 0 && l->shared_fd >= 0) {
+        (void)close(fd);
+    } else if (fd >= 0) {
+        l->shared_fd = fd;
+    }
+    l->in.moved += (uint64_t)n;
+    l->bytes_received += (uint64_t)n;
+    return 0;
+}
+
 static int read_header(struct tl_link *l) {
     struct iovec iov = {.iov_base = l->in.head + l->in.moved,
                         .iov_len = TL_HEADER_BYTES - l->in.moved};
     uint64_t got = 0;
-    int rc = read_some(l, &iov, 1, &got);
+    int rc = l->request.kind == TL_KIND_SHARE ? read_with_descriptor(l, &iov)
+                                              : read_some(l, &iov, 1, &got);
     return rc == 0 && l->in.moved == TL_HEADER_BYTES ? begin_payload(l) : rc;
 }
 

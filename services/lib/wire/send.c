@@ -3,14 +3,29 @@
  *
  * A piece of the payload is hashed right before the kernel copies it, so it is read
  * from memory once; and while the next piece is hashed here, the peer works on this
- * one. */
+ * one. With shared memory a payload is put there, and the header is all that is sent.
+ */
 #include "link.h"
 
 #include <errno.h>
 #include <string.h>
 
+/* Gradients, if there is shared memory with room for them. */
+static bool goes_through_memory(const struct tl_link *l) {
+    uint8_t kind = l->request.kind;
+    return l->shared.bytes != NULL && l->request.length <= l->shared.area &&
+           (kind == TL_KIND_PUSH || kind == TL_KIND_PUSH_PULL);
+}
+
 void link_send_start(struct tl_link *l, bool checksum) {
-    const uint64_t length = l->request.length;
+    l->request.flags &= (uint16_t)~TL_FLAG_SHARED;
+    if (goes_through_memory(l)) {
+        memcpy(tl_shared_request(&l->shared), l->payload, l->request.length);
+        l->request.flags |= TL_FLAG_SHARED;
+    }
+    const uint64_t length =
+        (l->request.flags & TL_FLAG_SHARED) != 0 ? 0 : l->request.length;
+    l->streamed = length;
     if (length > 0 && checksum) {
         l->request.flags |= TL_FLAG_CHECKSUM;
     } else {
@@ -35,7 +50,7 @@ static bool has_trailer(const struct tl_link *l) {
 /* Once what was hashed is sent, make the next piece of the payload ready, and the
  * trailer with the last one. A payload without a checksum is one piece. */
 static void hash_ahead(struct tl_link *l) {
-    const uint64_t length = l->request.length;
+    const uint64_t length = l->streamed;
     bool is_sent = l->hashed == 0 || l->out.moved == TL_HEADER_BYTES + l->hashed;
     if (l->hashed == length || !is_sent) {
         return;
@@ -63,7 +78,7 @@ static void add_range(struct iovec *iov, int *count, const uint8_t *from,
 /* What can go out now, from where the last call stopped. */
 static int ranges_to_send(const struct tl_link *l, struct iovec iov[3]) {
     const uint64_t moved = l->out.moved;
-    const uint64_t length = l->request.length;
+    const uint64_t length = l->streamed;
     int count = 0;
     if (moved < TL_HEADER_BYTES) {
         add_range(iov, &count, l->out.head + moved, TL_HEADER_BYTES - moved);

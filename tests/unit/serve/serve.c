@@ -266,6 +266,35 @@ static void push_pull_is_one_round_trip(void **state) {
     shard_stop(&s);
 }
 
+static void payloads_may_lie_in_shared_memory(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    shard_start(&s, &config, 10);
+    struct caller *c = caller_greet(&s, TL_ROLE_WORKER);
+    struct tl_header share = {.kind = TL_KIND_SHARE};
+    assert_int_equal(ask(c, share, NULL), 0);
+    assert_int_equal(tl_link_reply(c->link)->kind, TL_KIND_SHARED);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    struct tl_header join = {.kind = TL_KIND_JOIN, .incarnation = 1};
+    assert_int_equal(ask(c, join, NULL), 0);
+
+    assert_int_equal(push(c, TL_KIND_PUSH_PULL, 0, 1, 0, 2.0F), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    assert_weights(c, -1.0F);
+    assert_int_equal(push(c, TL_KIND_PUSH, 0, 2, 1, 2.0F), 0);
+    struct tl_header pull = {.kind = TL_KIND_PULL, .read_version = 1};
+    assert_int_equal(ask(c, pull, NULL), 0);
+    assert_weights(c, -2.0F);
+    on_loop(&s, read_stats);
+    assert_true(s.stats.bytes_received < COUNT && s.stats.bytes_sent < COUNT);
+
+    assert_int_equal(ask(c, share, NULL), 0); /* once is enough */
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_UNSUPPORTED);
+    caller_free(c);
+    shard_stop(&s);
+}
+
 static void a_duplicate_is_refused_and_answered(void **state) {
     (void)state;
     struct shard s;
@@ -388,6 +417,25 @@ static void a_bad_stream_is_closed_and_others_go_on(void **state) {
     close(oversized);
     close(silent);
     caller_free(good);
+    shard_stop(&s);
+}
+
+static void shared_memory_that_is_not_there_is_refused(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    shard_start(&s, &config, 10);
+    int fd = raw_connect(&s);
+    struct tl_header hello = {
+        .kind = TL_KIND_HELLO, .flags = TL_FLAG_SHARED, .length = TL_HELLO_BYTES};
+    uint8_t header[TL_HEADER_BYTES];
+    tl_header_encode(&hello, header);
+    assert_int_equal(send(fd, header, sizeof(header), MSG_NOSIGNAL), sizeof(header));
+    assert_int_equal(recv(fd, header, sizeof(header), MSG_WAITALL), sizeof(header));
+    assert_int_equal(tl_header_decode(header, TL_TEXT_MAX, &hello), 0);
+    assert_int_equal(hello.status, TL_E_PROTOCOL);
+    assert_true(is_closed_by_peer(fd));
+    close(fd);
     shard_stop(&s);
 }
 
@@ -558,6 +606,8 @@ static void epochs_and_draining(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(push_pull_is_one_round_trip),
+        cmocka_unit_test(payloads_may_lie_in_shared_memory),
+        cmocka_unit_test(shared_memory_that_is_not_there_is_refused),
         cmocka_unit_test(a_duplicate_is_refused_and_answered),
         cmocka_unit_test(strangers_and_wrong_roles_are_refused),
         cmocka_unit_test(a_bad_stream_is_closed_and_others_go_on),
