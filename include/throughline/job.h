@@ -73,11 +73,11 @@ void tl_job_done(struct tl_job *job);
 TL_MUST_USE int tl_job_check(const struct tl_job *job);
 
 /* Digest of what all services must agree on (model, seed, shards, consistency,
- * optimizer, ...): travels in HELLO. Never 0. */
-uint64_t tl_job_digest(const struct tl_job *job);
+ * optimizer, ...): travels in HELLO. Never 0. TL_E_NOMEM. */
+TL_MUST_USE int tl_job_digest(const struct tl_job *job, uint64_t *ret_digest);
 /* Digest of what a state depends on: in manifests (leaves out data, ends, intervals).
- */
-uint64_t tl_job_fold_digest(const struct tl_job *job);
+ * TL_E_NOMEM. */
+TL_MUST_USE int tl_job_fold_digest(const struct tl_job *job, uint64_t *ret_digest);
 
 /* The fold of one shard of this job. */
 void tl_job_fold_config(const struct tl_job *job, uint64_t parameters, uint32_t shard,

@@ -27,7 +27,7 @@ static void describe(struct shard *s, const struct tl_header *reply) {
     const struct checkpointer *c = s->owner;
     struct tl_manifest *m = &s->capture.meta;
     *m = (struct tl_manifest){
-        .fold_digest = tl_job_fold_digest(&c->job),
+        .fold_digest = c->fold_digest,
         .shard = s->number,
         .shards = s->welcome.shards,
         .first = s->welcome.first,

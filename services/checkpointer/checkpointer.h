@@ -109,6 +109,7 @@ struct checkpointer {
     struct checkpointer_options options;
     struct tl_service_options service;
     struct tl_job job;
+    uint64_t job_digest, fold_digest;
     struct tl_store *store; /* NULL: not reached yet */
     int64_t store_retry_ms;
     bool store_complained;

@@ -89,6 +89,12 @@ int main(int argc, char **argv) {
         r = check_job(&c.job);
     }
     if (r == 0) {
+        r = tl_job_digest(&c.job, &c.job_digest);
+    }
+    if (r == 0) {
+        r = tl_job_fold_digest(&c.job, &c.fold_digest);
+    }
+    if (r == 0) {
         r = serve(&c);
     }
     if (r < 0) {

@@ -104,7 +104,7 @@ static void say_hello(struct shard *s) {
     const struct checkpointer *c = s->owner;
     struct tl_hello hello = {
         .role = TL_ROLE_CHECKPOINTER,
-        .job_digest = tl_job_digest(&c->job),
+        .job_digest = c->job_digest,
         .writer = s->writer,
     };
     (void)snprintf(hello.job, sizeof(hello.job), "%s", c->job.name);

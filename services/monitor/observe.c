@@ -32,6 +32,11 @@ static void interrupt_client(void *ctx) {
 
 static int open_client(struct monitor_observer *o,
                        const struct tl_service_options *service, const char *servers) {
+    uint64_t digest = 0;
+    int rc = tl_job_digest(o->job, &digest);
+    if (rc != 0) {
+        return rc;
+    }
     uint32_t request_ms =
         o->job->request_ms < REQUEST_MS ? o->job->request_ms : REQUEST_MS;
     struct tl_client_config config = {
@@ -39,13 +44,13 @@ static int open_client(struct monitor_observer *o,
         .redis = strcmp(service->redis, "off") != 0 ? service->redis : NULL,
         .job = o->job->name,
         .run = service->run,
-        .job_digest = tl_job_digest(o->job),
+        .job_digest = digest,
         .observer = 1,
         .patience_ms = PATIENCE_MS,
         .request_ms = request_ms,
         .no_unix_checksum = !o->job->unix_checksum,
     };
-    int rc = tl_client_open(&config, &o->client);
+    rc = tl_client_open(&config, &o->client);
     if (rc == 0) {
         tl_stop_hook(interrupt_client, o->client);
     }

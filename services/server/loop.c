@@ -437,12 +437,17 @@ static uint32_t wait_ms(const struct tl_job *job) {
 }
 
 static int open_serve(struct server *s) {
+    uint64_t digest = 0;
+    int rc = tl_job_digest(&s->job, &digest);
+    if (rc != 0) {
+        return rc;
+    }
     struct tl_serve_config config = {
         .loop = &s->loop,
         .fold = s->fold,
         .job = s->job.name,
         .run = s->service.run,
-        .job_digest = tl_job_digest(&s->job),
+        .job_digest = digest,
         .parameters = s->parameters,
         .writer = s->writer,
         .max_connections = s->job.max_connections,
@@ -453,7 +458,7 @@ static int open_serve(struct server *s) {
         .on_record = on_record,
         .ctx = s,
     };
-    int rc = tl_serve_new(&config, &s->serve);
+    rc = tl_serve_new(&config, &s->serve);
     if (rc == 0) {
         refuse_until_ready(s, "starting");
         rc = listen_all(s);

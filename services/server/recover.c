@@ -46,12 +46,16 @@ static int newest_manifest_epoch(struct tl_store *store, uint32_t shard,
 
 static int load_snapshot(struct server *s, const struct tl_fold_config *config) {
     struct tl_store *store = NULL;
-    int rc = tl_store_open(s->job.store, &store);
+    uint64_t digest = 0;
+    int rc = tl_job_fold_digest(&s->job, &digest);
+    if (rc == 0) {
+        rc = tl_store_open(s->job.store, &store);
+    }
     if (rc != 0) {
         return rc;
     }
     struct tl_manifest expected = {
-        .fold_digest = tl_job_fold_digest(&s->job),
+        .fold_digest = digest,
         .shard = config->shard,
         .shards = config->shards,
         .first = config->first,

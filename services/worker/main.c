@@ -48,12 +48,17 @@ static const char *or_null(const char *text) {
 
 static int open_client(struct worker *w) {
     bool has_redis = strcmp(w->service.redis, "off") != 0;
+    uint64_t digest = 0;
+    int rc = tl_job_digest(&w->job, &digest);
+    if (rc != 0) {
+        return rc;
+    }
     struct tl_client_config config = {
         .servers = or_null(w->options.servers),
         .redis = has_redis ? w->service.redis : NULL,
         .job = w->job.name,
         .run = w->service.run,
-        .job_digest = tl_job_digest(&w->job),
+        .job_digest = digest,
         .worker = w->service.index,
         .patience_ms = w->job.patience_ms,
         .request_ms = w->job.request_ms,

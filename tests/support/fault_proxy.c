@@ -411,7 +411,7 @@ static void listen_on(struct fault_proxy *p, const char *text) {
         (void)snprintf(p->address, sizeof(p->address), "%s", text);
         return;
     }
-    struct sockaddr_in sin;
+    struct sockaddr_in sin = {0};
     socklen_t size = sizeof(sin);
     assert_int_equal(getsockname(p->listener, (struct sockaddr *)&sin, &size), 0);
     p->port = ntohs(sin.sin_port);

@@ -32,41 +32,49 @@ static bool chosen(const char *name, const char *const *keys, size_t count) {
 }
 #define CHOSEN(name, keys) chosen(name, keys, sizeof(keys) / sizeof((keys)[0]))
 
-/* A digest of less than the whole would make services disagree about equal jobs: it is
- * better to stop at once. */
-static _Noreturn void no_memory(void) {
-    abort();
-}
-
-static void add(json_t *object, const struct tl_option *o, const struct tl_job *job) {
+/* A digest of less than the whole would make services disagree about equal jobs: all
+ * of it, or none. Only a model that is not there has no value. */
+static bool add(json_t *object, const struct tl_option *o, const struct tl_job *job) {
     json_t *value = tl_option_json(o, job);
-    if (value != NULL && json_object_set_new(object, o->name, value) != 0) {
-        no_memory();
+    if (value == NULL) {
+        return o->type == TL_OPT_JSON;
     }
+    return json_object_set_new(object, o->name, value) == 0;
 }
 
-static uint64_t digest(const struct tl_job *job, bool whole_run) {
+static json_t *covered(const struct tl_job *job, bool whole_run) {
     json_t *object = json_object();
-    for (size_t i = 0; i < tl_job_table.count; i++) {
+    bool whole = object != NULL;
+    for (size_t i = 0; i < tl_job_table.count && whole; i++) {
         const struct tl_option *o = &tl_job_table.options[i];
         if (CHOSEN(o->name, state_keys) || (whole_run && CHOSEN(o->name, run_keys))) {
-            add(object, o, job);
+            whole = add(object, o, job);
         }
     }
+    if (!whole) {
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+static int digest(const struct tl_job *job, bool whole_run, uint64_t *ret_digest) {
+    json_t *object = covered(job, whole_run);
     char *text = json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT);
     json_decref(object);
     if (text == NULL) {
-        no_memory();
+        return tl_fail(TL_E_NOMEM, "no memory for the job's digest");
     }
     const uint64_t sum = XXH3_64bits(text, strlen(text));
     free(text);
-    return sum != 0 ? sum : 1;
+    *ret_digest = sum != 0 ? sum : 1;
+    return 0;
 }
 
-uint64_t tl_job_digest(const struct tl_job *job) {
-    return digest(job, true);
+int tl_job_digest(const struct tl_job *job, uint64_t *ret_digest) {
+    return digest(job, true, ret_digest);
 }
 
-uint64_t tl_job_fold_digest(const struct tl_job *job) {
-    return digest(job, false);
+int tl_job_fold_digest(const struct tl_job *job, uint64_t *ret_digest) {
+    return digest(job, false, ret_digest);
 }

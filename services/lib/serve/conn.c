@@ -329,7 +329,7 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
 void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) {
     struct serve_conn *c = conn_new(s, is_unix);
     if (c == NULL) {
-        s->stats.connections_refused++;
+        s->accept_is_due = true; /* it waits in the kernel until there is memory */
         return;
     }
     if (uv_accept(listener, &c->io.stream) != 0) {

@@ -11,6 +11,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* libuv listens on only when the connection that it holds has been taken. */
+static void accept_late(struct tl_serve *s) {
+    s->accept_is_due = false;
+    for (size_t i = 0; i < s->listener_count && !s->accept_is_due; i++) {
+        union serve_stream *l = &s->listeners[i];
+        serve_conn_accept(s, &l->stream, l->handle.type == UV_NAMED_PIPE);
+    }
+}
+
 static void on_tick(uv_timer_t *timer) {
     struct tl_serve *s = timer->data;
     uint64_t now_ms = uv_now(s->config.loop);
@@ -19,6 +28,9 @@ static void on_tick(uv_timer_t *timer) {
         struct serve_conn *next = TAILQ_NEXT(c, link);
         serve_conn_check_deadline(c, now_ms);
         c = next;
+    }
+    if (!s->closing && s->accept_is_due) {
+        accept_late(s);
     }
     if (!s->closing) {
         serve_request_retry(s);

@@ -114,6 +114,7 @@ struct tl_serve {
     union serve_stream listeners[SERVE_LISTENERS_MAX];
     char unix_paths[SERVE_LISTENERS_MAX][108];
     size_t listener_count;
+    bool accept_is_due; /* there was no memory for a connection */
     uv_timer_t tick;
     struct serve_conn_list conns, parked, waiting;
     struct serve_weights_list versions;

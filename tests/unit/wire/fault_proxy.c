@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,7 +20,8 @@ static int listener;
 static char server[64];
 
 static void *echo(void *arg) {
-    int fd = (int)(intptr_t)arg;
+    int fd = *(int *)arg;
+    free(arg);
     char bytes[4096];
     ssize_t n = 0;
     while ((n = recv(fd, bytes, sizeof(bytes), 0)) > 0 &&
@@ -34,7 +36,12 @@ static void *serve(void *arg) {
     int fd = -1;
     while ((fd = accept(listener, NULL, NULL)) >= 0) {
         pthread_t thread;
-        assert_int_equal(pthread_create(&thread, NULL, echo, (void *)(intptr_t)fd), 0);
+        int *own = malloc(sizeof(*own));
+        if (own == NULL) {
+            break;
+        }
+        *own = fd;
+        (void)pthread_create(&thread, NULL, echo, own);
         (void)pthread_detach(thread);
     }
     return NULL;
@@ -82,7 +89,7 @@ static void say(int fd, const char *text) {
 }
 
 static void assert_echoes(int fd) {
-    char bytes[16];
+    char bytes[16] = {0};
     say(fd, "hello");
     assert_int_equal(hear(fd, bytes, sizeof(bytes), 5000), 5);
     assert_memory_equal(bytes, "hello", 5);
@@ -91,7 +98,7 @@ static void assert_echoes(int fd) {
 static void partition_heals_without_loss(void **state) {
     (void)state;
     struct fault_proxy *p = fault_proxy_start(NULL, server);
-    char bytes[16];
+    char bytes[16] = {0};
     int fd = dial(p);
     assert_echoes(fd);
     fault_proxy_set(p, &(struct fault){.kind = FAULT_STALL});
@@ -124,7 +131,7 @@ static void delay_and_throttle_keep_the_bytes(void **state) {
                                        .amount = 50});
     start_ms = tl_now_ms();
     say(fd, "throttled!");
-    char bytes[16];
+    char bytes[16] = {0};
     size_t got = 0;
     while (got < 10) {
         ssize_t n = hear(fd, bytes + got, sizeof(bytes) - got, 5000);
@@ -140,7 +147,7 @@ static void delay_and_throttle_keep_the_bytes(void **state) {
 static void one_bit_is_flipped_where_it_was_asked_for(void **state) {
     (void)state;
     struct fault_proxy *p = fault_proxy_start(NULL, server);
-    char bytes[16];
+    char bytes[16] = {0};
     int fd = dial(p);
     assert_echoes(fd);
     fault_proxy_set(p, &(struct fault){.kind = FAULT_FLIP,
@@ -161,7 +168,7 @@ static void one_bit_is_flipped_where_it_was_asked_for(void **state) {
 /* After four bytes of the request: in order, by a reset, or not at all. */
 static ssize_t end_by(enum fault_kind kind) {
     struct fault_proxy *p = fault_proxy_start(NULL, server);
-    char bytes[16];
+    char bytes[16] = {0};
     int fd = dial(p);
     assert_echoes(fd);
     fault_proxy_set(
@@ -186,7 +193,7 @@ static void ends_of_each_kind(void **state) {
 static void answers_and_refusals_are_counted(void **state) {
     (void)state;
     struct fault_proxy *p = fault_proxy_start(NULL, server);
-    char bytes[16];
+    char bytes[16] = {0};
     fault_proxy_set(p,
                     &(struct fault){.kind = FAULT_ANSWER, .answer = "503", .times = 1});
     int fd = dial(p);
