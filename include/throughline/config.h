@@ -19,6 +19,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
+/* Room for a path or a URL, its end included. */
+#define TL_PATH_MAX 1024u
+
 enum tl_option_type {
     TL_OPT_BOOL,   /* bool */
     TL_OPT_U32,    /* uint32_t */
@@ -60,9 +63,11 @@ TL_MUST_USE int tl_config_json(const struct tl_option_table *t, void *target,
 /* Overlay THROUGHLINE_* variables. An empty one counts as unset; one that is in no
  * table is ignored (Kubernetes makes such variables for the services of a release). */
 TL_MUST_USE int tl_config_environment(const struct tl_option_table *t, void *target);
-/* Take the table's variables out of this process's environment: a parent that has
- * written what it resolved to a file does so before it starts children that read it. */
-void tl_config_environment_clear(const struct tl_option_table *t);
+/* Take the table's variables out of this process's environment, but for the secrets of
+ * `target`, which are put there: a parent that has written what it resolved to a file,
+ * where no secret goes, does so before it starts children that read it. */
+TL_MUST_USE int tl_config_environment_replace(const struct tl_option_table *t,
+                                              const void *target);
 /* Overlay the flag at argv[0] ("--name=value", or "--name" "value"; booleans "--name",
  * "--no-name" or "--name=value"). Returns how many argv entries were taken (1 or 2), 0
  * when the flag is not in the table, or a negative error. */

@@ -8,6 +8,7 @@
 #include "throughline/config.h"
 #include "throughline/error.h"
 #include "throughline/fold.h"
+#include "throughline/s3.h"
 #include "throughline/wire.h"
 
 #include <jansson.h>
@@ -15,8 +16,6 @@
 #include <stdint.h>
 
 enum tl_strategy { TL_STRATEGY_NONE = 0, TL_STRATEGY_CHECKPOINT = 1 };
-
-#define TL_PATH_MAX 1024u
 
 struct tl_job {
     char name[TL_NAME_MAX]; /* "name" */
@@ -49,6 +48,8 @@ struct tl_job {
     double checkpoint_seconds;    /* "checkpoint.every_seconds": 0 = not by time */
     uint32_t checkpoint_keep;     /* "checkpoint.keep" */
     uint32_t checkpoint_zstd;     /* "checkpoint.zstd_level": 0 = off */
+    uint64_t checkpoint_part;     /* "checkpoint.part_bytes": 0 = the store's own */
+    struct tl_s3_options s3;      /* "s3.*": for a store s3://bucket/prefix */
     double evaluate_seconds;      /* "monitor.every_seconds" */
     uint64_t evaluate_versions;   /* "monitor.every_versions" */
     uint32_t evaluate_examples;   /* "monitor.examples": 0 = the whole test set */

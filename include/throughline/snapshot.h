@@ -16,6 +16,7 @@
 
 #include "throughline/error.h"
 #include "throughline/fold.h"
+#include "throughline/s3.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,10 +60,13 @@ struct tl_store {
     const struct tl_store_ops *ops;
 };
 
-/* "file:///dir" (made when missing). TL_E_CONFIG, TL_E_UNSUPPORTED, TL_E_IO. */
-TL_MUST_USE int tl_store_open(const char *url, struct tl_store **ret_store);
+/* "file:///dir" (made when missing), or "s3://bucket/prefix" with its settings, which
+ * are copied; NULL: their defaults. TL_E_CONFIG, TL_E_UNSUPPORTED, TL_E_IO. */
+TL_MUST_USE int tl_store_open(const char *url, const struct tl_s3_options *s3,
+                              struct tl_store **ret_store);
 /* The same for somebody who only reads: TL_E_NOTFOUND when it is missing. */
-TL_MUST_USE int tl_store_open_existing(const char *url, struct tl_store **ret_store);
+TL_MUST_USE int tl_store_open_existing(const char *url, const struct tl_s3_options *s3,
+                                       struct tl_store **ret_store);
 void tl_store_close(struct tl_store *s); /* NULL is legal */
 
 /* ---- manifests ------------------------------------------------------------------ */

@@ -45,6 +45,7 @@ static int start_writer(struct shard *s) {
     const struct tl_header *reply = tl_link_reply(s->link);
     const struct tl_snapshot_options options = {
         .zstd_level = s->owner->job.checkpoint_zstd,
+        .part_bytes = s->owner->job.checkpoint_part,
         .keep = s->owner->job.checkpoint_keep,
     };
     if (reply->length > largest_state(s)) {

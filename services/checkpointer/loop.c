@@ -33,7 +33,7 @@ static int continue_from(struct shard *s, struct tl_store *store) {
 
 static int open_store(struct checkpointer *c) {
     struct tl_store *store = NULL;
-    int r = tl_store_open(c->job.store, &store);
+    int r = tl_store_open(c->job.store, &c->job.s3, &store);
     if (r < 0) {
         return r;
     }

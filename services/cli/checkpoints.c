@@ -70,45 +70,61 @@ static int parse_shard(struct tl_checkpoints_options *o) {
     return 0;
 }
 
-/* `argv` starts after the action. */
-static int read_arguments(int argc, char **argv, struct tl_checkpoints_options *o) {
+static int read_flags(int argc, char **argv, struct tl_checkpoints_options *o) {
     static char output_flag[] = "--output";
-    const struct tl_flag_target target = {&tl_checkpoints_table, o};
-    int r = tl_config_defaults(&tl_checkpoints_table, o);
+    const struct tl_flag_target targets[] = {{&tl_checkpoints_table, o},
+                                             {&tl_s3_table, &o->s3}};
+    int r = 0;
     for (int i = 0; i < argc && r == 0;) {
         if (strcmp(argv[i], "-o") == 0) {
             argv[i] = output_flag;
         }
-        const int taken = tl_flags_take(&target, 1, NULL, argc - i, argv + i);
+        const int taken = tl_flags_take(targets, 2, NULL, argc - i, argv + i);
         r = taken < 0 ? taken : 0;
         if (taken == 0) {
             r = tl_fail(TL_E_CONFIG, "what is \"%s\"? see --help", argv[i]);
         }
         i += taken;
     }
-    return r == 0 ? parse_shard(o) : r;
+    return r;
 }
 
-static int store_of_job(struct tl_checkpoints_options *o) {
+/* The job's store and how to reach it; a job's settings include the environment's. */
+static int take_job(struct tl_checkpoints_options *o) {
     struct tl_job job;
-    if (o->job[0] == '\0') {
-        return tl_fail(TL_E_CONFIG, "which store? --store URL, or --job FILE");
-    }
     const int r = tl_job_load(o->job, &job);
     if (r == 0) {
         (void)snprintf(o->store, sizeof(o->store), "%s", job.store);
+        o->s3 = job.s3;
         tl_job_done(&job);
     }
-    return r == 0 && o->store[0] == '\0'
-               ? tl_fail(TL_E_CONFIG, "%s has no checkpoint.store: --store URL", o->job)
-               : r;
+    return r;
+}
+
+/* `argv` starts after the action. Flags lie on top of the job that one of them names,
+ * and so are read twice. */
+static int read_arguments(int argc, char **argv, struct tl_checkpoints_options *o) {
+    int r = tl_config_defaults(&tl_checkpoints_table, o);
+    r = r == 0 ? tl_config_defaults(&tl_s3_table, &o->s3) : r;
+    r = r == 0 ? tl_config_environment(&tl_s3_table, &o->s3) : r;
+    r = r == 0 ? read_flags(argc, argv, o) : r;
+    if (r == 0 && o->job[0] != '\0') {
+        r = take_job(o);
+        r = r == 0 ? read_flags(argc, argv, o) : r;
+    }
+    return r == 0 ? parse_shard(o) : r;
 }
 
 /* A directory's path is as good as its URL. */
 static int open_store(struct tl_checkpoints_options *o, struct tl_store **ret_store) {
-    const int r = o->store[0] == '\0' ? store_of_job(o) : 0;
-    if (r < 0 || strstr(o->store, "://") != NULL) {
-        return r < 0 ? r : tl_store_open_existing(o->store, ret_store);
+    if (o->store[0] == '\0') {
+        return o->job[0] == '\0'
+                   ? tl_fail(TL_E_CONFIG, "which store? --store URL, or --job FILE")
+                   : tl_fail(TL_E_CONFIG, "%s has no checkpoint.store: --store URL",
+                             o->job);
+    }
+    if (strstr(o->store, "://") != NULL) {
+        return tl_store_open_existing(o->store, &o->s3, ret_store);
     }
     char *path = realpath(o->store, NULL);
     if (path == NULL || strlen(path) + sizeof("file://") > sizeof(o->store)) {
@@ -117,7 +133,7 @@ static int open_store(struct tl_checkpoints_options *o, struct tl_store **ret_st
     }
     (void)snprintf(o->store, sizeof(o->store), "file://%.1000s", path);
     free(path);
-    return tl_store_open_existing(o->store, ret_store);
+    return tl_store_open_existing(o->store, &o->s3, ret_store);
 }
 
 /* ---- one snapshot, judged ----------------------------------------------------- */
@@ -262,6 +278,8 @@ static void print_help(void) {
                "  verify  read every part and compare it; exit 1 when one is damaged\n"
                "  export  the weights of all shards as a safetensors file\n");
     tl_config_help(&tl_checkpoints_table, stdout);
+    (void)puts("\nFor a store s3://bucket/prefix:");
+    tl_config_help(&tl_s3_table, stdout);
 }
 
 static int run_action(size_t action, int argc, char **argv) {

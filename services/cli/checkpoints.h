@@ -17,6 +17,7 @@ struct tl_checkpoints_options {
     uint64_t version; /* 0: the newest */
     bool json;
     uint32_t only_shard; /* from `shard`; UINT32_MAX: all */
+    struct tl_s3_options s3;
 };
 
 /* Weights of all shards as one file that other tools read. */

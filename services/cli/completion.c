@@ -28,6 +28,7 @@ static void print_flags(const char *command, FILE *out) {
         tl_config_flags(&tl_job_table, out);
     } else if (strcmp(command, "checkpoints") == 0) {
         tl_config_flags(&tl_checkpoints_table, out);
+        tl_config_flags(&tl_s3_table, out);
     }
     (void)fprintf(out, "--help\n");
 }

@@ -175,7 +175,7 @@ static int weights_from_store(struct exam *e) {
         return tl_fail(TL_E_CONFIG,
                        "whose weights? give --servers, --redis or --store");
     }
-    int rc = tl_store_open(url, &store);
+    int rc = tl_store_open(url, &e->job.s3, &store);
     if (rc == 0) {
         rc = tl_snapshot_weights(store, tl_nn_parameters(e->nn), e->weights,
                                  &e->version);

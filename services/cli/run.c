@@ -54,15 +54,14 @@ static int prepare_out(const struct tl_run *run) {
 }
 
 /* What the services inherit: when the run began, and none of the settings that the job
- * file has taken in by now. */
-static int prepare_environment(void) {
+ * file has taken in by now; secrets, which it does not hold, go this way. */
+static int prepare_environment(const struct tl_job *job) {
     char started[32];
     (void)snprintf(started, sizeof(started), "%" PRIu64, tl_unix_ms());
-    tl_config_environment_clear(&tl_job_table);
     if (setenv("THROUGHLINE_RUN_STARTED_MS", started, 1) != 0) {
         return tl_fail(TL_E_NOMEM, "no memory for the environment");
     }
-    return 0;
+    return tl_config_environment_replace(&tl_job_table, job);
 }
 
 /* One pair of files holds examples of the model's shape. */
@@ -128,7 +127,7 @@ static int prepare(struct tl_run *run) {
     rc = rc == 0 ? tl_scratch_make(&run->scratch) : rc;
     rc = rc == 0 ? tl_fleet_new(&plan, &run->fleet) : rc;
     rc = rc == 0 ? prepare_out(run) : rc;
-    rc = rc == 0 ? prepare_environment() : rc;
+    rc = rc == 0 ? prepare_environment(&run->job) : rc;
     run->origin_ms = tl_now_ms();
     return rc == 0 ? open_watchers(run) : rc;
 }

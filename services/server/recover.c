@@ -49,7 +49,7 @@ static int load_snapshot(struct server *s, const struct tl_fold_config *config) 
     uint64_t digest = 0;
     int rc = tl_job_fold_digest(&s->job, &digest);
     if (rc == 0) {
-        rc = tl_store_open(s->job.store, &store);
+        rc = tl_store_open(s->job.store, &s->job.s3, &store);
     }
     if (rc != 0) {
         return rc;

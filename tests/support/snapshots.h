@@ -16,7 +16,7 @@ static inline void snapshots_reopen(struct snapshots *t) {
     char url[TEMPDIR_MAX + 8];
     tl_store_close(t->store);
     (void)snprintf(url, sizeof(url), "file://%s", t->directory);
-    assert_int_equal(tl_store_open(url, &t->store), 0);
+    assert_int_equal(tl_store_open(url, NULL, &t->store), 0);
 }
 
 static inline int snapshots_setup(void **state) {

@@ -39,10 +39,27 @@ int tl_config_environment(const struct tl_option_table *t, void *target) {
     return 0;
 }
 
-void tl_config_environment_clear(const struct tl_option_table *t) {
-    for (size_t i = 0; i < t->count; i++) {
-        char name[TL_VARIABLE_MAX];
-        tl_variable_spell(t->options[i].name, name, sizeof(name));
-        (void)unsetenv(name);
+/* A secret stays, in the variable that a child reads it from: no file holds it. */
+static int leave_behind(const struct tl_option *o, const void *target) {
+    char name[TL_VARIABLE_MAX];
+    char file[TL_VARIABLE_MAX + sizeof("_FILE")];
+    tl_variable_spell(o->name, name, sizeof(name));
+    (void)snprintf(file, sizeof(file), "%s_FILE", name);
+    (void)unsetenv(name);
+    if (!o->secret) {
+        return 0;
     }
+    (void)unsetenv(file);
+    const char *value = tl_option_value(o, target);
+    return value[0] == '\0' || setenv(name, value, 1) == 0
+               ? 0
+               : tl_fail(TL_E_NOMEM, "no memory for the environment");
+}
+
+int tl_config_environment_replace(const struct tl_option_table *t, const void *target) {
+    int rc = 0;
+    for (size_t i = 0; i < t->count && rc == 0; i++) {
+        rc = leave_behind(&t->options[i], target);
+    }
+    return rc;
 }

@@ -10,6 +10,7 @@ static const char *const strategies[] = {"none", "checkpoint", NULL};
 static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
+static const char *const s3_styles[] = {"auto", "path", "virtual", NULL};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 
 #define WHOLE_MAX 9007199254740992.0 /* 2^53: exact in every JSON reader */
@@ -19,6 +20,8 @@ static const char *const schedules[] = {"constant", "step", "cosine", NULL};
     .offset = offsetof(struct tl_job, member),                                         \
     .size = sizeof(((struct tl_job *)NULL)->member)
 #define RANGE(low, high) .min = (low), .max = (high)
+
+#define S3_FIELD(member) FIELD(s3.member)
 
 static const struct tl_option job_options[] = {
     {.name = "name",
@@ -228,8 +231,8 @@ static const struct tl_option job_options[] = {
      .type = TL_OPT_STRING,
      FIELD(store),
      .fallback = "",
-     .doc = "Where snapshots go, as a URL: file:///directory. A local run without one "
-            "makes its own."},
+     .doc = "Where snapshots go, as a URL: file:///directory or s3://bucket/prefix. A "
+            "local run without one makes its own."},
     {.name = "checkpoint.every_updates",
      .type = TL_OPT_U64,
      FIELD(checkpoint_updates),
@@ -256,6 +259,15 @@ static const struct tl_option job_options[] = {
      .fallback = "0",
      RANGE(0, 19),
      .doc = "Compression of snapshots; 0: none."},
+    {.name = "checkpoint.part_bytes",
+     .type = TL_OPT_U64,
+     FIELD(checkpoint_part),
+     .fallback = "0",
+     RANGE(0, 1099511627776.0),
+     .unit = "bytes",
+     .doc = "Bytes of each object that a snapshot is cut into; 0: what suits the "
+            "store."},
+#include "s3_rows.inc"
     {.name = "monitor.every_seconds",
      .type = TL_OPT_DOUBLE,
      FIELD(evaluate_seconds),

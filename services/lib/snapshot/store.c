@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int open_url(const char *url, bool make, struct tl_store **ret_store) {
+static int open_url(const char *url, const struct tl_s3_options *s3, bool make,
+                    struct tl_store **ret_store) {
+    (void)s3;
     static const char scheme[] = "file://";
     if (strncmp(url, scheme, sizeof(scheme) - 1u) == 0) {
         const char *path = url + sizeof(scheme) - 1u;
@@ -27,12 +29,14 @@ static int open_url(const char *url, bool make, struct tl_store **ret_store) {
                    url, (int)(colon - url), url);
 }
 
-int tl_store_open(const char *url, struct tl_store **ret_store) {
-    return open_url(url, true, ret_store);
+int tl_store_open(const char *url, const struct tl_s3_options *s3,
+                  struct tl_store **ret_store) {
+    return open_url(url, s3, true, ret_store);
 }
 
-int tl_store_open_existing(const char *url, struct tl_store **ret_store) {
-    return open_url(url, false, ret_store);
+int tl_store_open_existing(const char *url, const struct tl_s3_options *s3,
+                           struct tl_store **ret_store) {
+    return open_url(url, s3, false, ret_store);
 }
 
 void tl_store_close(struct tl_store *s) {

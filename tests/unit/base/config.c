@@ -213,9 +213,28 @@ static void variables_are_taken(void **state) {
     assert_string_equal(
         tl_error_text(),
         "THROUGHLINE_COUNT must be a whole number from 1 to 10, not \"3,5\"");
-    tl_config_environment_clear(&sample_table);
+    (void)unsetenv("THROUGHLINE_COUNT");
+    (void)unsetenv("THROUGHLINE_GROUP_DEEP_PATH");
+    (void)unsetenv("THROUGHLINE_NAME_PORT");
+}
+
+/* What a file cannot hold, the environment does: a child reads the same. */
+static void secrets_alone_stay_in_the_environment(void **state) {
+    (void)state;
+    struct sample child;
+    (void)setenv("THROUGHLINE_COUNT", "7", 1);
+    (void)setenv("THROUGHLINE_NAME_PORT", "tcp://10.0.0.1:80", 1);
+    (void)setenv("THROUGHLINE_TOKEN_FILE", "/nonexistent", 1);
+    (void)snprintf(s.token, sizeof(s.token), "hidden");
+    assert_int_equal(tl_config_environment_replace(&sample_table, &s), 0);
     assert_null(getenv("THROUGHLINE_COUNT"));
+    assert_null(getenv("THROUGHLINE_TOKEN_FILE"));
     assert_non_null(getenv("THROUGHLINE_NAME_PORT"));
+    assert_int_equal(tl_config_defaults(&sample_table, &child), 0);
+    assert_int_equal(tl_config_environment(&sample_table, &child), 0);
+    assert_string_equal(child.token, "hidden");
+    assert_int_equal(child.count, 3);
+    (void)unsetenv("THROUGHLINE_TOKEN");
     (void)unsetenv("THROUGHLINE_NAME_PORT");
 }
 
@@ -259,6 +278,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(an_empty_or_missing_secret_is_refused, fresh,
                                         done),
         cmocka_unit_test_setup_teardown(variables_are_taken, fresh, done),
+        cmocka_unit_test_setup_teardown(secrets_alone_stay_in_the_environment, fresh,
+                                        done),
         cmocka_unit_test_setup_teardown(the_table_prints_itself, fresh, done),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -250,21 +250,21 @@ static void urls_are_checked(void **state) {
     struct snapshots *t = *state;
     struct tl_store *s = NULL;
     char url[TEMPDIR_MAX + 64];
-    assert_int_equal(tl_store_open("file://relative/path", &s), TL_E_CONFIG);
-    assert_int_equal(tl_store_open("/var/lib", &s), TL_E_CONFIG);
-    assert_int_equal(tl_store_open("", &s), TL_E_CONFIG);
-    assert_int_equal(tl_store_open("ftp://host/x", &s), TL_E_UNSUPPORTED);
+    assert_int_equal(tl_store_open("file://relative/path", NULL, &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("/var/lib", NULL, &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("", NULL, &s), TL_E_CONFIG);
+    assert_int_equal(tl_store_open("ftp://host/x", NULL, &s), TL_E_UNSUPPORTED);
     (void)snprintf(url, sizeof(url), "file://%s/new/deep", t->directory);
-    assert_int_equal(tl_store_open_existing(url, &s), TL_E_NOTFOUND);
+    assert_int_equal(tl_store_open_existing(url, NULL, &s), TL_E_NOTFOUND);
     assert_int_equal(access(snapshots_path(t, "new"), F_OK), -1);
-    assert_int_equal(tl_store_open(url, &s), 0);
+    assert_int_equal(tl_store_open(url, NULL, &s), 0);
     assert_int_equal(put(s, "x", "y", true), 0);
     tl_store_close(s);
-    assert_int_equal(tl_store_open_existing(url, &s), 0);
+    assert_int_equal(tl_store_open_existing(url, NULL, &s), 0);
     expect(s, "x", "y");
     tl_store_close(s);
     (void)snprintf(url, sizeof(url), "file://%s/new/deep/x", t->directory);
-    assert_int_equal(tl_store_open(url, &s), TL_E_IO);
+    assert_int_equal(tl_store_open(url, NULL, &s), TL_E_IO);
     assert_non_null(strstr(tl_error_text(), "Not a directory"));
 }
 
