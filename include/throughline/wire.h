@@ -13,6 +13,7 @@
 #ifndef THROUGHLINE_WIRE_H
 #define THROUGHLINE_WIRE_H
 
+#include "throughline/codec.h"
 #include "throughline/error.h"
 
 #include <stdbool.h>
@@ -44,7 +45,7 @@ enum tl_kind {
                             incarnation: the table's */
     TL_KIND_LEAVE = 5,   /* worker: position: step from which it contributes nothing */
     TL_KIND_LEFT = 6,
-    TL_KIND_PUSH = 7,       /* one gradient slice; payload float32[count] */
+    TL_KIND_PUSH = 7,       /* one gradient slice, written as `encoding` says */
     TL_KIND_ACK = 8,        /* status of the fold; version after it */
     TL_KIND_PULL = 9,       /* read_version: only if newer, TL_VERSION_NONE: none
                                held; TL_FLAG_WAIT: wait for it */
@@ -75,6 +76,7 @@ enum tl_flag {
 /* The header in memory. Field meanings per kind: docs/protocol.md. */
 struct tl_header {
     uint8_t kind;
+    uint8_t encoding; /* PUSH, PUSH_PULL: enum tl_encoding of the payload; else 0 */
     uint16_t flags;
     uint32_t shard;
     uint32_t worker;

@@ -181,7 +181,8 @@ static bool has_ended(const struct tl_fold *f) {
 
 static int check_shape(const struct tl_fold *f, const struct tl_record *r) {
     if (r->value_count == f->config.count && r->values) {
-        return 0;
+        const struct tl_encoded e = tl_record_encoded(r);
+        return tl_codec_check(&e);
     }
     return tl_fail(TL_E_SHAPE,
                    "worker %" PRIu32 " sequence %" PRIu64 ": %" PRIu64

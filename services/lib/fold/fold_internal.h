@@ -182,10 +182,11 @@ void tl_kernel_adam(const struct tl_lanes *l, const struct tl_step *s);
 void tl_kernel_clip(float *out, const float *g, size_t n, float scale, float limit);
 void tl_kernel_add(float *out, const float *a, const float *b, size_t n);
 void tl_kernel_divide(float *out, const float *g, size_t n, float divisor);
-bool tl_kernel_finite(const float *g, size_t n);
 
 /* ---- update.c ------------------------------------------------------------------- */
 
+/* The gradient of `r` as the codec knows it. */
+struct tl_encoded tl_record_encoded(const struct tl_record *r);
 /* TL_E_NONFINITE when the job refuses such values and `r` has them. */
 TL_MUST_USE int tl_update_check(const struct tl_fold *f, const struct tl_record *r);
 /* Update the weights by the gradient of `r` alone. */

@@ -1,31 +1,7 @@
-/* kernels.c - the loops over elements.
- *
- * Each element is computed alone by IEEE operations in the order written, so vector
- * width changes no bit: the compiler may use whatever the machine has. The order of
- * operations is PyTorch's. */
+/* kernels.c - the loops over elements, in PyTorch's order of operations. */
+#include "../codec/wide.h"
 #include "fold_internal.h"
 #include "root.h"
-
-#include <string.h>
-
-/* Outputs are the inputs' own memory or disjoint: no iteration depends on another. */
-#if defined(__clang__)
-/* A loop that sanitizers keep from being vectorised is slow, not wrong. */
-#pragma clang diagnostic ignored "-Wpass-failed"
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define INDEPENDENT _Pragma("GCC ivdep")
-#endif
-
-/* One binary for every x86-64, wider vectors where there are some. Not with sanitizers,
- * which instrument the function that chooses although it runs before they are ready;
- * and not with clang, whose version 14 gives such functions another name. */
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&    \
-    !defined(__SANITIZE_THREAD__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDE
-#endif
 
 WIDE void tl_kernel_sgd(const struct tl_lanes *l, const struct tl_step *s) {
     const float rate = s->rate, decay = s->decay;
@@ -139,16 +115,4 @@ WIDE void tl_kernel_divide(float *out, const float *g, size_t n, float divisor) 
     for (size_t i = 0; i < n; i++) {
         out[i] = g[i] / divisor;
     }
-}
-
-/* NaN and infinity are those with all exponent bits set: adding one to the exponent
- * overflows into the sign bit. No branch in the loop, so that it vectorises. */
-WIDE bool tl_kernel_finite(const float *g, size_t n) {
-    uint32_t overflow = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &g[i], sizeof(bits));
-        overflow |= (bits & 0x7fffffffu) + 0x00800000u;
-    }
-    return (overflow & 0x80000000u) == 0;
 }

@@ -1,8 +1,8 @@
 /* update.c - from a gradient to new weights, in one pass over memory.
  *
- * What happens to a gradient before the optimizer sees it (clipping, the sum with the
- * barrier, the mean) is done in a tile that stays in the first-level cache; without any
- * of it the optimizer reads the record's own values. */
+ * What happens to a gradient before the optimizer sees it (decoding, clipping, the sum
+ * with the barrier, the mean) is done in a tile that stays in the first-level cache;
+ * without any of it the optimizer reads the record's own values. */
 #include "fold_internal.h"
 
 #include <float.h>
@@ -14,12 +14,22 @@
 
 /* Where an update's gradient comes from. */
 struct source {
-    const float *values; /* a record's; NULL: none */
+    struct tl_encoded gradient; /* a record's; bytes NULL: none */
     bool clips;
     float scale, limit;
     bool adds_sum; /* the open step's earlier contributions */
     float divisor; /* 1: the sum itself */
 };
+
+struct tl_encoded tl_record_encoded(const struct tl_record *r) {
+    bool is_plain = r->encoding == TL_ENCODING_F32;
+    return (struct tl_encoded){
+        .encoding = r->encoding,
+        .bytes = r->values,
+        .size = is_plain ? r->value_count * sizeof(float) : r->value_bytes,
+        .count = r->value_count,
+    };
+}
 
 static struct source source_of(const struct tl_fold *f, const struct tl_record *r) {
     struct source s = {.scale = 1.0f, .limit = INFINITY, .divisor = 1.0f};
@@ -27,7 +37,7 @@ static struct source source_of(const struct tl_fold *f, const struct tl_record *
         return s;
     }
     const struct tl_fold_config *c = &f->config;
-    s.values = r->values;
+    s.gradient = tl_record_encoded(r);
     if (c->clip_norm > 0.0 && (double)r->norm > c->clip_norm) {
         s.scale = (float)(c->clip_norm / (double)r->norm);
     }
@@ -38,13 +48,31 @@ static struct source source_of(const struct tl_fold *f, const struct tl_record *
     return s;
 }
 
-static bool needs_tile(const struct source *s) {
-    return s->clips || s->adds_sum || s->divisor != 1.0f;
+static bool is_encoded(const struct source *s) {
+    return s->gradient.encoding != TL_ENCODING_F32;
 }
 
-/* `n` elements of the gradient: the record's own memory, or `tile`, filled. */
-static const float *gather(const struct source *s, const float *values,
-                           const float *sum, size_t n, float *tile) {
+static bool needs_tile(const struct source *s) {
+    return is_encoded(s) || s->clips || s->adds_sum || s->divisor != 1.0f;
+}
+
+/* `n` elements of a record's gradient from `at` on, NULL if there is none: the record's
+ * own memory, or decoded into `tile`. */
+static const float *values_at(const struct source *s, uint64_t at, size_t n,
+                              float *tile) {
+    const float *values = s->gradient.bytes;
+    if (values && is_encoded(s)) {
+        tl_codec_decode(&s->gradient, at, n, tile);
+        return tile;
+    }
+    return values ? values + at : NULL;
+}
+
+/* `n` elements of the update's gradient from `at` on; `sum` has them of the open step.
+ */
+static const float *gather(const struct source *s, uint64_t at, const float *sum,
+                           size_t n, float *tile) {
+    const float *values = values_at(s, at, n, tile);
     const float *g = values;
     if (values && s->clips) {
         tl_kernel_clip(tile, g, n, s->scale, s->limit);
@@ -98,7 +126,7 @@ static void advance_lanes(struct tl_lanes *l, size_t n) {
 static void update_block(struct tl_fold *f, const struct source *s,
                          const struct tl_step *step, size_t i) {
     tl_update_kernel kernel = tl_kernel_for(&f->config.optimizer);
-    const float *values = offset(s->values, i * TL_BLOCK_FLOATS);
+    uint64_t at = (uint64_t)i * TL_BLOCK_FLOATS;
     const float *sum =
         s->adds_sum ? tl_blocks_at(&f->pool, f->arrays[TL_ARRAY_SUM][i]) : NULL;
     float tile[TILE_FLOATS];
@@ -107,10 +135,10 @@ static void update_block(struct tl_fold *f, const struct source *s,
     size_t run = needs_tile(s) ? TILE_FLOATS : left;
     while (left > 0) {
         l.count = left < run ? left : run;
-        l.gradient = gather(s, values, sum, l.count, tile);
+        l.gradient = gather(s, at, sum, l.count, tile);
         kernel(&l, step);
         left -= l.count;
-        values = offset(values, l.count);
+        at += l.count;
         sum = offset(sum, l.count);
         advance_lanes(&l, l.count);
     }
@@ -126,6 +154,7 @@ static void update(struct tl_fold *f, const struct source *s) {
 }
 
 int tl_update_check(const struct tl_fold *f, const struct tl_record *r) {
+    const struct tl_encoded gradient = tl_record_encoded(r);
     bool norm_is_needed = f->config.clip_norm > 0.0;
     if (norm_is_needed && !(r->norm >= 0.0f && r->norm <= FLT_MAX)) {
         return tl_fail(TL_E_NONFINITE,
@@ -133,7 +162,7 @@ int tl_update_check(const struct tl_fold *f, const struct tl_record *r) {
                        ": the gradient's norm is not a finite number",
                        r->worker, r->sequence);
     }
-    if (f->config.refuse_nonfinite && !tl_kernel_finite(r->values, r->value_count)) {
+    if (f->config.refuse_nonfinite && !tl_codec_is_finite(&gradient)) {
         return tl_fail(TL_E_NONFINITE,
                        "worker %" PRIu32 " sequence %" PRIu64
                        ": NaN or infinity in the gradient",
@@ -151,11 +180,11 @@ static void accumulate_block(struct tl_fold *f, const struct source *s, size_t i
     float tile[TILE_FLOATS];
     float *out = NULL;
     const float *sum = begin_block(f, TL_ARRAY_SUM, i, &out);
-    const float *values = s->values + i * TL_BLOCK_FLOATS;
+    const uint64_t first = (uint64_t)i * TL_BLOCK_FLOATS;
     size_t size = tl_fold_block_size(f, i);
     for (size_t at = 0; at < size; at += TILE_FLOATS) {
         size_t n = size - at < TILE_FLOATS ? size - at : TILE_FLOATS;
-        const float *g = gather(s, values + at, sum + at, n, tile);
+        const float *g = gather(s, first + at, sum + at, n, tile);
         memcpy(out + at, g, n * sizeof(*g));
     }
 }

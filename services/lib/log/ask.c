@@ -60,7 +60,8 @@ static int ask_push(struct tl_direct *d, enum tl_kind kind) {
     h.sequence = r->sequence;
     h.read_version = r->held.version;
     h.norm = r->norm;
-    h.length = slice_bytes(d);
+    h.encoding = (uint8_t)r->encoding;
+    h.length = r->encoding == TL_ENCODING_F32 ? slice_bytes(d) : r->gradient_bytes;
     d->result.sent++;
     bool wants_weights = kind == TL_KIND_PUSH_PULL;
     return tl_link_request(d->link, &h, r->gradient, wants_weights ? r->weights : NULL,

@@ -36,6 +36,14 @@ static unsigned roles_allowed(uint8_t kind) {
     }
 }
 
+/* The frame's own length if that is possible in its encoding, else the largest. */
+static int64_t gradient_payload(const struct tl_serve *s, const struct tl_header *h) {
+    enum tl_encoding encoding = (enum tl_encoding)h->encoding;
+    uint64_t count = s->slice->count;
+    bool fits = tl_codec_check_size(encoding, count, h->length) == 0;
+    return (int64_t)(fits ? h->length : tl_codec_size_max(encoding, count));
+}
+
 int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header *h) {
     if (h->kind == TL_KIND_HELLO) {
         return TL_HELLO_BYTES;
@@ -52,8 +60,7 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
     switch (h->kind) {
     case TL_KIND_PUSH:
     case TL_KIND_PUSH_PULL:
-        return c->joined ? (int64_t)(c->serve->slice->count * sizeof(float))
-                         : TL_E_NOTJOINED;
+        return c->joined ? gradient_payload(c->serve, h) : TL_E_NOTJOINED;
     case TL_KIND_RATE:
         return sizeof(double);
     default:
@@ -154,9 +161,11 @@ static bool has_part_in_open_step(const struct serve_conn *c) {
 static void handle_push(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     struct tl_record r = record_of(c, TL_RECORD_GRADIENT);
-    r.values = serve_conn_is_shared(c) ? (const float *)tl_shared_request(&c->shared)
+    r.encoding = (enum tl_encoding)c->header.encoding;
+    r.values = serve_conn_is_shared(c) ? (const void *)tl_shared_request(&c->shared)
                                        : c->payload->values;
     r.value_count = s->slice->count;
+    r.value_bytes = c->header.length;
     int rc = tl_serve_offer(s, &r);
     s->stats.pushes++;
     serve_conn_payload_release(c);

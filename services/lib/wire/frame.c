@@ -16,7 +16,7 @@ enum {
     AT_MAGIC = 0,
     AT_VERSION = 4,
     AT_KIND = 6,
-    AT_RESERVED8 = 7,
+    AT_ENCODING = 7,
     AT_FLAGS = 8,
     AT_RESERVED16 = 10,
     AT_SHARD = 12,
@@ -48,6 +48,7 @@ void tl_header_encode(struct tl_header *header, uint8_t buf[TL_HEADER_BYTES]) {
     put_u32(buf + AT_MAGIC, TL_MAGIC);
     put_u16(buf + AT_VERSION, TL_PROTOCOL_VERSION);
     buf[AT_KIND] = header->kind;
+    buf[AT_ENCODING] = header->encoding;
     put_u16(buf + AT_FLAGS, header->flags);
     put_u32(buf + AT_SHARD, header->shard);
     put_u32(buf + AT_WORKER, header->worker);
@@ -111,13 +112,22 @@ static int check_identity(const uint8_t buf[TL_HEADER_BYTES]) {
     return 0;
 }
 
+/* Only gradients have a choice. */
+static bool encoding_is_possible(uint8_t kind, uint8_t encoding) {
+    bool is_gradient = kind == TL_KIND_PUSH || kind == TL_KIND_PUSH_PULL;
+    return encoding < (is_gradient ? TL_ENCODINGS : 1u);
+}
+
 /* Does it say nothing that this version cannot mean? */
 static int check_meaning(const uint8_t buf[TL_HEADER_BYTES]) {
     if (!kind_is_known(buf[AT_KIND])) {
         return tl_fail(TL_E_PROTOCOL, "frame: kind %u is not known", buf[AT_KIND]);
     }
-    if (buf[AT_RESERVED8] != 0 || get_u16(buf + AT_RESERVED16) != 0 ||
-        get_u32(buf + AT_RESERVED32) != 0 ||
+    if (!encoding_is_possible(buf[AT_KIND], buf[AT_ENCODING])) {
+        return tl_fail(TL_E_PROTOCOL, "frame: encoding %u is not known for kind %u",
+                       buf[AT_ENCODING], buf[AT_KIND]);
+    }
+    if (get_u16(buf + AT_RESERVED16) != 0 || get_u32(buf + AT_RESERVED32) != 0 ||
         (get_u16(buf + AT_FLAGS) & ~KNOWN_FLAGS) != 0) {
         return tl_fail(TL_E_PROTOCOL, "frame: reserved bits of the header are set");
     }
@@ -128,6 +138,7 @@ static struct tl_header read_fields(const uint8_t buf[TL_HEADER_BYTES]) {
     uint32_t norm = get_u32(buf + AT_NORM);
     struct tl_header h = {
         .kind = buf[AT_KIND],
+        .encoding = buf[AT_ENCODING],
         .flags = get_u16(buf + AT_FLAGS),
         .shard = get_u32(buf + AT_SHARD),
         .worker = get_u32(buf + AT_WORKER),
