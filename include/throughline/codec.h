@@ -90,7 +90,9 @@ TL_MUST_USE int tl_codec_check(const struct tl_encoded *e);
 /* Will every decoded value be finite? */
 bool tl_codec_is_finite(const struct tl_encoded *e);
 
-/* Values [first, first + n) into `out`; within count, and checked before. */
+/* Values [first, first + n) into `out`; within count, and checked before. Bytes that
+ * change meanwhile, as a hostile peer's may in shared memory, change the values and
+ * nothing else: no byte outside `bytes` and `out` is touched. */
 void tl_codec_decode(const struct tl_encoded *e, uint64_t first, size_t n, float *out);
 
 #endif

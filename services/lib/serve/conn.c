@@ -47,7 +47,8 @@ static struct serve_payload *payload_take(struct tl_serve *s) {
     if (p == NULL) {
         return NULL;
     }
-    /* On a page boundary, as the kernel's buffers are: such copies are the fastest. */
+    /* On a page boundary, as the kernel's buffers are: such copies are the fastest.
+     * float32 is the largest encoding, but for a few bytes of the smallest slices. */
     size_t size = s->slice->count * sizeof(float);
     p->values =
         aligned_alloc(SERVE_PAGE, (size + SERVE_PAGE - 1) / SERVE_PAGE * SERVE_PAGE);

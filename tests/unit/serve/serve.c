@@ -6,6 +6,7 @@
 
 #include "test.h"
 
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -292,6 +293,92 @@ static void payloads_may_lie_in_shared_memory(void **state) {
     assert_int_equal(ask(c, share, NULL), 0); /* once is enough */
     assert_int_equal(tl_link_reply(c->link)->status, TL_E_UNSUPPORTED);
     caller_free(c);
+    shard_stop(&s);
+}
+
+/* A gradient of which every value is `value`, which all encodings have exactly; topk
+ * has one of them, at `index`. */
+static int push_encoded(struct caller *c, enum tl_encoding encoding, uint64_t sequence,
+                        float value, uint32_t index) {
+    uint64_t size = tl_codec_size(encoding, COUNT, 1);
+    uint8_t *bytes = malloc(size);
+    float *g = gradient_of(value);
+    assert_non_null(bytes);
+    tl_codec_encode(encoding, g, COUNT, 1, bytes);
+    if (encoding == TL_ENCODING_TOPK) {
+        memcpy(bytes, &index, sizeof(index));
+    }
+    struct tl_header h = {
+        .kind = TL_KIND_PUSH_PULL,
+        .encoding = (uint8_t)encoding,
+        .incarnation = 1,
+        .sequence = sequence,
+        .read_version = sequence - 1,
+        .length = size,
+    };
+    int rc = ask(c, h, bytes);
+    free(g);
+    free(bytes);
+    return rc;
+}
+
+static void encoded_gradients_are_folded(void **state) {
+    (void)state;
+    static const enum tl_encoding dense[] = {TL_ENCODING_F16, TL_ENCODING_BF16,
+                                             TL_ENCODING_INT8, TL_ENCODING_F32};
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    shard_start(&s, &config, 10);
+    struct caller *c = caller_join(&s, 0);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(push_encoded(c, dense[i], i + 1, 2.0F, 0), 0);
+        assert_int_equal(tl_link_reply(c->link)->status, 0);
+        assert_weights(c, -1.0F * (float)(i + 1));
+    }
+    assert_int_equal(push_encoded(c, TL_ENCODING_TOPK, 5, 8.0F, COUNT - 1), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    assert_true(c->weights[COUNT - 1] == -8.0F && c->weights[0] == -4.0F);
+
+    assert_int_equal(push_encoded(c, TL_ENCODING_TOPK, 6, 8.0F, COUNT), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_SHAPE);
+    assert_int_equal(push_encoded(c, TL_ENCODING_INT8, 6, NAN, 0), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_NONFINITE);
+    assert_int_equal(tl_link_reply(c->link)->read_version, 5);
+    caller_free(c);
+    shard_stop(&s);
+}
+
+/* A length that no gradient of the slice has in this encoding. */
+static void encoded_lengths_are_checked(void **state) {
+    (void)state;
+    static const struct {
+        uint8_t encoding;
+        uint64_t length;
+        int status;
+    } cases[] = {
+        {TL_ENCODING_F16, 4 * COUNT, TL_E_TOOBIG},
+        {TL_ENCODING_BF16, 2 * COUNT - 2, TL_E_SHAPE},
+        {TL_ENCODING_INT8, COUNT, TL_E_SHAPE},
+        {TL_ENCODING_TOPK, 0, TL_E_SHAPE},
+        {TL_ENCODING_TOPK, 12, TL_E_SHAPE},
+        {TL_ENCODING_TOPK, 4 * COUNT + 8, TL_E_TOOBIG},
+    };
+    static uint8_t bytes[4 * COUNT + 8];
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    shard_start(&s, &config, 10);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct caller *c = caller_join(&s, 0);
+        struct tl_header h = {.kind = TL_KIND_PUSH,
+                              .encoding = cases[i].encoding,
+                              .incarnation = 1,
+                              .sequence = 1,
+                              .length = cases[i].length};
+        assert_int_equal(ask(c, h, bytes), 0);
+        assert_int_equal(tl_link_reply(c->link)->kind, TL_KIND_ERROR);
+        assert_int_equal(tl_link_reply(c->link)->status, cases[i].status);
+        caller_free(c);
+    }
     shard_stop(&s);
 }
 
@@ -606,6 +693,8 @@ static void epochs_and_draining(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(push_pull_is_one_round_trip),
+        cmocka_unit_test(encoded_gradients_are_folded),
+        cmocka_unit_test(encoded_lengths_are_checked),
         cmocka_unit_test(payloads_may_lie_in_shared_memory),
         cmocka_unit_test(shared_memory_that_is_not_there_is_refused),
         cmocka_unit_test(a_duplicate_is_refused_and_answered),

@@ -10,6 +10,7 @@
 static struct tl_header sample(void) {
     return (struct tl_header){
         .kind = TL_KIND_PUSH_PULL,
+        .encoding = TL_ENCODING_INT8,
         .flags = TL_FLAG_CHECKSUM | TL_FLAG_WAIT,
         .shard = 3,
         .worker = 1023,
@@ -26,6 +27,7 @@ static struct tl_header sample(void) {
 
 static void assert_same_header(const struct tl_header *a, const struct tl_header *b) {
     assert_int_equal(a->kind, b->kind);
+    assert_int_equal(a->encoding, b->encoding);
     assert_int_equal(a->flags, b->flags);
     assert_int_equal(a->shard, b->shard);
     assert_int_equal(a->worker, b->worker);
@@ -111,6 +113,17 @@ static void strangers_are_recognised(void **state) {
     }
 }
 
+/* Gradients have a choice of encodings, and nothing else has. */
+static void only_known_encodings_pass(void **state) {
+    (void)state;
+    assert_int_equal(decode_with(7, TL_ENCODING_TOPK), 0);
+    assert_int_equal(decode_with(7, TL_ENCODINGS), TL_E_PROTOCOL);
+    uint8_t buf[TL_HEADER_BYTES];
+    struct tl_header h = {.kind = TL_KIND_PULL, .encoding = TL_ENCODING_F16};
+    tl_header_encode(&h, buf);
+    assert_int_equal(tl_header_decode(buf, 0, &h), TL_E_PROTOCOL);
+}
+
 static void garbage_is_no_frame(void **state) {
     (void)state;
     uint8_t buf[TL_HEADER_BYTES] = "GET / HTTP/1.1\r\nHost: somewhere\r\n\r\n";
@@ -174,6 +187,7 @@ int main(void) {
         cmocka_unit_test(every_flipped_bit_of_a_header_is_noticed),
         cmocka_unit_test(a_larger_payload_than_declared_is_refused),
         cmocka_unit_test(strangers_are_recognised),
+        cmocka_unit_test(only_known_encodings_pass),
         cmocka_unit_test(garbage_is_no_frame),
         cmocka_unit_test(the_sum_does_not_depend_on_the_pieces),
         cmocka_unit_test(the_sum_is_xxh3_of_the_specification),
