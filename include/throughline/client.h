@@ -49,6 +49,12 @@ struct tl_client_config {
     int no_unix_checksum; /* 1: leave payload checksums out on Unix sockets */
     int no_shared_memory; /* 1: payloads go through Unix sockets themselves, not through
                              memory shared with a server on this machine */
+    const char *encoding; /* how gradients travel (docs/protocol.md): "f32" (default),
+                             "f16", "bf16", "int8", "topk". What a smaller one leaves
+                             out is kept and added to the next gradient; it is lost with
+                             the process */
+    double topk_fraction; /* "topk": part of the values that is sent, at most 0.5
+                             (default 0.01) */
     const char *ledger;   /* a file that outlives this process and keeps the last
                              acknowledged sequence; NULL: none */
 };

@@ -32,6 +32,8 @@ struct tl_job {
     uint32_t quorum;        /* "sync.quorum": 0 = all */
     uint64_t staleness;     /* "ssp.staleness" */
     uint64_t max_staleness; /* "async.max_staleness" */
+    int encoding;           /* "encoding": enum tl_encoding */
+    double topk_fraction;   /* "topk.fraction" */
     int optimizer;          /* "optimizer.kind": sgd, adam */
     double learning_rate, momentum, weight_decay, beta1, beta2, epsilon;
     bool nesterov; /* "optimizer.*" */

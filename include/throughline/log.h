@@ -15,6 +15,7 @@
 #ifndef THROUGHLINE_LOG_H
 #define THROUGHLINE_LOG_H
 
+#include "throughline/codec.h"
 #include "throughline/error.h"
 #include "throughline/wire.h"
 
@@ -58,9 +59,7 @@ struct tl_direct_request {
     enum tl_direct_op op;
     struct tl_direct_held held; /* PUSH: what it was computed on; PULL: what is known */
     uint64_t sequence;          /* PUSH; JOIN: the last one seen acknowledged */
-    const void *gradient;       /* PUSH: the slice, borrowed until completion */
-    enum tl_encoding encoding;  /* PUSH: of the gradient */
-    uint64_t gradient_bytes;    /* PUSH: size in an encoding other than float32 */
+    struct tl_encoded gradient; /* PUSH: the slice, borrowed until completion */
     float norm;                 /* PUSH: of the whole gradient */
     float *weights;  /* PULL: room for the slice, borrowed; holds nothing of use unless
                         the result says so */

@@ -64,6 +64,8 @@ static int open_client(struct worker *w) {
         .request_ms = w->job.request_ms,
         .no_unix_checksum = !w->job.unix_checksum,
         .no_shared_memory = !w->job.shared_memory,
+        .encoding = tl_encoding_names[w->job.encoding],
+        .topk_fraction = w->job.topk_fraction,
         .ledger = or_null(w->options.ledger),
     };
     return tl_client_open(&config, &w->client);

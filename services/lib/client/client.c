@@ -47,6 +47,7 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
     c->config.ledger = NULL;
     c->config.job = NULL;
     c->config.run = NULL;
+    c->config.encoding = NULL;
     if (config->job != NULL) {
         memcpy(c->job, config->job, strlen(config->job) + 1);
     }
@@ -65,7 +66,10 @@ static int open_parts(struct tl_client *c, const struct tl_client_config *config
     if (c->wake_fd < 0) {
         return tl_fail(TL_E_IO, "client: eventfd: %s", strerror(errno));
     }
-    int rc = client_ledger_open(&c->ledger, config);
+    int rc = client_encoder_init(&c->encoder, config);
+    if (rc == 0) {
+        rc = client_ledger_open(&c->ledger, config);
+    }
     return rc == 0 ? client_discovery_open(&c->discovery, config) : rc;
 }
 
@@ -99,6 +103,7 @@ void tl_client_free(struct tl_client *c) {
     }
     free(c->shards);
     client_weights_done(&c->weights);
+    client_encoder_done(&c->encoder);
     client_ledger_close(&c->ledger);
     client_discovery_close(&c->discovery);
     if (c->wake_fd >= 0) {

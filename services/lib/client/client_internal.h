@@ -5,6 +5,7 @@
  *   push.c       the calls of a training loop: push, pull, both, leave
  *   exchange.c   one request to every shard at once, to one deadline
  *   weights.c    two vectors: one that the caller reads, one that the next pull fills
+ *   encode.c     gradients as they are sent, and what that leaves out
  *   discovery.c  where each shard's server is now
  *   ledger.c     the last acknowledged sequence, in a file that outlives the process
  *   norm.c       the gradient's L2 norm
@@ -13,6 +14,7 @@
 #define TL_CLIENT_INTERNAL_H
 
 #include "throughline/client.h"
+#include "throughline/codec.h"
 #include "throughline/log.h"
 #include "throughline/member.h"
 
@@ -60,11 +62,28 @@ struct client_weights {
 TL_MUST_USE int client_weights_reserve(struct client_weights *w, uint64_t parameters);
 void client_weights_done(struct client_weights *w);
 
+/* ---- encode.c ----------------------------------------------------------------- */
+
+struct client_encoder {
+    enum tl_encoding encoding;
+    double fraction;   /* topk */
+    uint64_t sequence; /* of the batch encoded last */
+    float *residual;   /* what the batches before it left out */
+    float *next;       /* what it leaves out as well */
+    uint8_t *bytes;    /* of all slices, one after the other */
+};
+
+/* TL_E_CONFIG: no such encoding, or part of the values. */
+TL_MUST_USE int client_encoder_init(struct client_encoder *e,
+                                    const struct tl_client_config *config);
+void client_encoder_done(struct client_encoder *e);
+
 /* ---- the object --------------------------------------------------------------- */
 
 struct client_shard {
     struct tl_direct *direct;
     uint64_t first, count;      /* its slice */
+    struct tl_encoded gradient; /* its part of the batch being pushed */
     struct tl_direct_held held; /* version of its slice in weights.front */
     uint64_t next_step; /* sync: first step that this worker has not contributed to */
     int status;         /* of the exchange under way */
@@ -76,6 +95,7 @@ struct tl_client {
     struct client_discovery discovery;
     struct client_ledger ledger;
     struct client_weights weights;
+    struct client_encoder encoder;
     struct client_shard *shards;
     uint32_t shard_count;
     uint64_t parameters;
@@ -100,6 +120,12 @@ TL_MUST_USE int client_exchange_patiently(struct tl_client *c, int64_t deadline_
                                           bool *ret_ended);
 int64_t client_deadline(const struct tl_client *c);
 
+/* Memory for the encoder, once the cut is known. */
+TL_MUST_USE int client_encoder_reserve(struct tl_client *c);
+/* Write the gradient of batch `sequence` into every shard's part; it is borrowed if it
+ * is sent as it is. The same batch again gives the same bytes. */
+void client_encode(struct tl_client *c, uint64_t sequence, const float *gradient);
+
 /* ---- push.c, weights.c, norm.c ------------------------------------------------ */
 
 /* Begin to pull every shard's slice into weights.back; those whose version is held and
@@ -109,7 +135,7 @@ TL_MUST_USE int client_pull_begin(struct tl_client *c, bool only_newer);
  * changes unless every slice is there. */
 void client_weights_take(struct tl_client *c);
 
-/* L2 norm; the same bits on every machine. */
-float client_norm(const float *values, uint64_t count);
+/* L2 norm of what the shards will decode; the same bits on every machine. */
+float client_norm(const struct client_shard *shards, uint32_t count);
 
 #endif

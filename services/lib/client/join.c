@@ -90,6 +90,11 @@ static int meet_first(struct tl_client *c, int64_t deadline_ms) {
                          shards, TL_LINKS_MAX);
 }
 
+static int reserve(struct tl_client *c) {
+    int rc = client_weights_reserve(&c->weights, c->parameters);
+    return rc == 0 ? client_encoder_reserve(c) : rc;
+}
+
 /* The slices must cover the model without a gap, in the shards' order. */
 static int check_cut(struct tl_client *c) {
     uint64_t first = 0;
@@ -108,7 +113,7 @@ static int check_cut(struct tl_client *c) {
     }
     c->parameters = model->parameters;
     return first == model->parameters
-               ? client_weights_reserve(&c->weights, model->parameters)
+               ? reserve(c)
                : tl_fail(TL_E_MISMATCH, "the shards' slices do not cover the model");
 }
 

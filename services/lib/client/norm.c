@@ -27,10 +27,21 @@ static double block_sum(const float *values, uint64_t count) {
     return sum;
 }
 
-float client_norm(const float *values, uint64_t count) {
+static double slice_sum(const struct tl_encoded *e) {
+    float block[BLOCK];
     double sum = 0;
-    for (uint64_t at = 0; at < count; at += BLOCK) {
-        sum += block_sum(values + at, count - at < BLOCK ? count - at : BLOCK);
+    for (uint64_t at = 0; at < e->count; at += BLOCK) {
+        uint64_t n = e->count - at < BLOCK ? e->count - at : BLOCK;
+        tl_codec_decode(e, at, n, block);
+        sum += block_sum(block, n);
+    }
+    return sum;
+}
+
+float client_norm(const struct client_shard *shards, uint32_t count) {
+    double sum = 0;
+    for (uint32_t s = 0; s < count; s++) {
+        sum += slice_sum(&shards[s].gradient);
     }
     return (float)sqrt(sum);
 }

@@ -61,10 +61,10 @@ static int check_push(const struct tl_client *c, uint64_t sequence,
 }
 
 /* One more pass over the gradient, saved where no fold clips by the norm. */
-static float norm_for(const struct tl_client *c, const float *gradient) {
+static float norm_for(const struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         if (!tl_direct_welcome(c->shards[s].direct)->ignores_norm) {
-            return client_norm(gradient, c->parameters);
+            return client_norm(c->shards, c->shard_count);
         }
     }
     return 0;
@@ -72,14 +72,15 @@ static float norm_for(const struct tl_client *c, const float *gradient) {
 
 static int begin_push(struct tl_client *c, enum tl_direct_op op, uint64_t sequence,
                       const float *gradient) {
-    float norm = norm_for(c, gradient);
+    client_encode(c, sequence, gradient);
+    float norm = norm_for(c);
     for (uint32_t s = 0; s < c->shard_count; s++) {
         struct client_shard *shard = &c->shards[s];
         const struct tl_direct_request push = {
             .op = op,
             .held = shard->held,
             .sequence = sequence,
-            .gradient = gradient + shard->first,
+            .gradient = shard->gradient,
             .norm = norm,
             .weights = c->weights.back + shard->first,
         };

@@ -60,11 +60,12 @@ static int ask_push(struct tl_direct *d, enum tl_kind kind) {
     h.sequence = r->sequence;
     h.read_version = r->held.version;
     h.norm = r->norm;
-    h.encoding = (uint8_t)r->encoding;
-    h.length = r->encoding == TL_ENCODING_F32 ? slice_bytes(d) : r->gradient_bytes;
+    h.encoding = (uint8_t)r->gradient.encoding;
+    h.length = r->gradient.size;
     d->result.sent++;
     bool wants_weights = kind == TL_KIND_PUSH_PULL;
-    return tl_link_request(d->link, &h, r->gradient, wants_weights ? r->weights : NULL,
+    return tl_link_request(d->link, &h, r->gradient.bytes,
+                           wants_weights ? r->weights : NULL,
                            wants_weights ? slice_bytes(d) : 0, d->checksum);
 }
 

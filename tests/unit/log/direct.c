@@ -63,12 +63,13 @@ static struct tl_direct_request join_request(uint64_t incarnation,
 }
 
 static struct tl_direct_request push_request(enum tl_direct_op op, uint64_t sequence) {
-    return (struct tl_direct_request){.op = op,
-                                      .held = {.version = shard.version, .epoch = 1},
-                                      .sequence = sequence,
-                                      .gradient = gradient,
-                                      .norm = 2.5f,
-                                      .weights = weights};
+    return (struct tl_direct_request){
+        .op = op,
+        .held = {.version = shard.version, .epoch = 1},
+        .sequence = sequence,
+        .gradient = {.bytes = gradient, .size = sizeof(gradient), .count = COUNT},
+        .norm = 2.5f,
+        .weights = weights};
 }
 
 /* A member of the set that has met the shard at version 10, epoch 1, sequence 20. */
