@@ -94,6 +94,14 @@ void tl_config_flags(const struct tl_option_table *t, FILE *out);
  * its length), or NULL. */
 const char *tl_nearest(const char *word, const char *const *names, size_t count);
 
+/* JSON text without duplicate keys. What is no JSON is `code`: "where:line:column: not
+ * JSON: why". TL_E_NOMEM */
+TL_MUST_USE int tl_json_parse(const char *bytes, size_t size, const char *where,
+                              int code, json_t **ret_json);
+/* Is there memory for what a text of so many bytes becomes? Jansson does not tell a
+ * want of it from bad text, nor always notices. */
+bool tl_json_has_room(size_t size);
+
 /* A JSON file (object or array) of at most 16 MiB, without duplicate keys.
  * TL_E_CONFIG: file, line, column. */
 TL_MUST_USE int tl_json_load(const char *path, json_t **ret_json);

@@ -36,25 +36,46 @@ static int read_all(FILE *file, const char *path, char **ret_bytes, size_t *ret_
     return 0;
 }
 
+bool tl_json_has_room(size_t size) {
+    void *volatile probe = malloc(PIECE + size * 8); /* or the compiler knows better */
+    bool has_room = probe != NULL;
+    free(probe);
+    return has_room;
+}
+
+/* Jansson takes an allocation that failed for an error in the text, and a good snapshot
+ * must not pass for a damaged one: bad is what is bad twice, with memory at hand. */
+int tl_json_parse(const char *bytes, size_t size, const char *where, int code,
+                  json_t **ret_json) {
+    json_error_t error;
+    json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &error);
+    if (json == NULL && tl_json_has_room(size)) {
+        json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &error);
+    } else if (json == NULL) {
+        return tl_fail(TL_E_NOMEM, "%s: out of memory", where);
+    }
+    if (json == NULL) {
+        return tl_fail(code, "%s:%d:%d: not JSON: %s", where, error.line, error.column,
+                       error.text);
+    }
+    *ret_json = json;
+    return 0;
+}
+
 int tl_json_load(const char *path, json_t **ret_json) {
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        return tl_fail(TL_E_CONFIG, "%s: cannot be opened: %s", path, strerror(errno));
+        return tl_fail(errno == ENOMEM ? TL_E_NOMEM : TL_E_CONFIG,
+                       "%s: cannot be opened: %s", path, strerror(errno));
     }
     char *bytes = NULL;
     size_t size = 0;
-    const int rc = read_all(file, path, &bytes, &size);
+    int rc = read_all(file, path, &bytes, &size);
     (void)fclose(file);
     if (rc != 0) {
         return rc;
     }
-    json_error_t error;
-    json_t *json = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &error);
+    rc = tl_json_parse(bytes, size, path, TL_E_CONFIG, ret_json);
     free(bytes);
-    if (json == NULL) {
-        return tl_fail(TL_E_CONFIG, "%s:%d:%d: not JSON: %s", path, error.line,
-                       error.column, error.text);
-    }
-    *ret_json = json;
-    return 0;
+    return rc;
 }

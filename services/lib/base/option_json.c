@@ -78,7 +78,8 @@ static int take_object(const struct tl_option *o, void *target, json_t *value,
             rc = tl_json_load(path, &object);
         }
         if (rc != 0) {
-            return tl_fail(TL_E_CONFIG, "%s: %s", label, tl_error_text());
+            return tl_fail(rc == TL_E_NOMEM ? rc : TL_E_CONFIG, "%s: %s", label,
+                           tl_error_text());
         }
     } else {
         return refuse(o, value, label);

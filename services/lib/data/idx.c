@@ -80,6 +80,9 @@ static int source_read(struct source *s, uint8_t *into, size_t size, size_t *ret
         /* A gzip stream that breaks off is only reported through gzerror(). */
         int error = Z_OK;
         const char *text = gzerror(s->file, &error);
+        if (error == Z_MEM_ERROR) {
+            return tl_fail(TL_E_NOMEM, "%s: no memory to read it", s->path);
+        }
         if (n < 0 || error != Z_OK) {
             return tl_fail(TL_E_CONFIG, "%s: damaged after %zu bytes: %s", s->path, got,
                            error == Z_ERRNO ? strerror(errno) : text);

@@ -17,7 +17,7 @@ int tl_sha256_new(struct tl_sha256 **ret_sha) {
     s->context = EVP_MD_CTX_new();
     if (s->context == NULL || EVP_DigestInit_ex(s->context, EVP_sha256(), NULL) != 1) {
         tl_sha256_free(s);
-        return tl_fail(TL_E_UNSUPPORTED, "OpenSSL offers no SHA-256 here");
+        return tl_fail(TL_E_NOMEM, "OpenSSL could not start a SHA-256");
     }
     *ret_sha = s;
     return 0;

@@ -4,6 +4,8 @@
  * "check", is a hash over all others, so that a damaged digit is not taken for another
  * job's snapshot. It is computed over the compact text with sorted keys, and does not
  * depend on how the file is laid out. */
+#include "throughline/config.h"
+
 #include "snapshot_internal.h"
 
 #include <inttypes.h>
@@ -327,15 +329,15 @@ static int check_root(json_t *root, const char *where) {
     return 0;
 }
 
-int tl_manifest_decode(const char *bytes, size_t size, const char *where,
-                       struct tl_manifest *ret_manifest) {
-    json_error_t error;
-    json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &error);
-    if (root == NULL) {
-        return tl_fail(TL_E_CORRUPT, "%s:%d: %s", where, error.line, error.text);
+static int decode(const char *bytes, size_t size, const char *where,
+                  struct tl_manifest *ret_manifest) {
+    json_t *root = NULL;
+    int r = tl_json_parse(bytes, size, where, TL_E_CORRUPT, &root);
+    if (r < 0) {
+        return r;
     }
     struct tl_manifest m = {.part_count = 0};
-    int r = check_root(root, where);
+    r = check_root(root, where);
     if (r == 0) {
         const char *wrong = take_fields(root, &m);
         if (wrong != NULL) {
@@ -349,6 +351,17 @@ int tl_manifest_decode(const char *bytes, size_t size, const char *where,
     }
     *ret_manifest = m;
     return 0;
+}
+
+/* A good snapshot must not pass for a damaged one for want of memory. */
+int tl_manifest_decode(const char *bytes, size_t size, const char *where,
+                       struct tl_manifest *ret_manifest) {
+    int r = decode(bytes, size, where, ret_manifest);
+    if (r != TL_E_CORRUPT) {
+        return r;
+    }
+    return tl_json_has_room(size) ? decode(bytes, size, where, ret_manifest)
+                                  : tl_fail(TL_E_NOMEM, "%s: out of memory", where);
 }
 
 int tl_manifest_read(struct tl_store *s, const struct tl_snapshot_key *key,
