@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -30,8 +32,10 @@ void *REAL(aligned_alloc)(size_t alignment, size_t size);
 void *REAL(memalign)(size_t alignment, size_t size);
 #endif
 
-static _Thread_local unsigned long left; /* allocations until the failure; 0: never */
-static _Thread_local bool goes_on, failed;
+static _Atomic long left;          /* allocations until the failure; 0 or less: never */
+static _Atomic bool goes_on, here; /* in the thread that began, or in all others */
+static _Atomic bool failed;
+static pthread_t owner;
 
 #ifdef SCARCE_OWN
 /* Before anything of Jansson's is allocated. */
@@ -40,10 +44,24 @@ __attribute__((constructor)) static void serve_jansson(void) {
 }
 #endif
 
-void scarce_begin(unsigned long number, bool on) {
-    left = number;
+static void begin(unsigned long number, bool on, bool in_this_thread) {
+    owner = pthread_self();
     goes_on = on;
+    here = in_this_thread;
     failed = false;
+    left = (long)number;
+}
+
+void scarce_begin(unsigned long number, bool on) {
+    begin(number, on, true);
+}
+
+void scarce_begin_elsewhere(unsigned long number) {
+    begin(number, false, false);
+}
+
+bool scarce_has_failed(void) {
+    return failed;
 }
 
 bool scarce_end(void) {
@@ -52,7 +70,11 @@ bool scarce_end(void) {
 }
 
 static bool is_refused(void) {
-    if (left == 0 || --left > 0) {
+    if (left <= 0 || (pthread_equal(pthread_self(), owner) != 0) != here) {
+        return false;
+    }
+    long number = atomic_fetch_sub(&left, 1);
+    if (number > 1 || (number < 1 && !goes_on)) {
         return false;
     }
     left = goes_on ? 1 : 0;

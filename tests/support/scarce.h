@@ -3,8 +3,8 @@
  * A test program that links scarce.c gets its malloc() and relatives: those that this
  * thread asks for fail from number N on, or only number N. Those of
  * every library do, libc's included; but in a build with AddressSanitizer, which says
- * what a failure forgot to free, and in tests of what calls fts_open(), which dies of
- * it, only our own and Jansson's. */
+ * what a failure forgot to free, and in tests of what calls fts_open() or hiredis,
+ * which die of it, only our own and Jansson's. */
 #ifndef TEST_SCARCE_H
 #define TEST_SCARCE_H
 
@@ -18,6 +18,9 @@
 
 /* Let allocation `number` (from 1) of this thread fail; with `on`, all after it too. */
 void scarce_begin(unsigned long number, bool on);
+/* Let allocation `number` of all other threads together fail. */
+void scarce_begin_elsewhere(unsigned long number);
+bool scarce_has_failed(void);
 /* Enough memory again. Has one failed since? */
 bool scarce_end(void);
 

@@ -3,6 +3,8 @@
  * 64-bit identities are decimal strings, since JSON's numbers lose them in many
  * readers; counters are numbers. "epoch" comes first: the script that raises an epoch
  * rewrites it in place (lua.c). */
+#include "throughline/config.h"
+
 #include "member_internal.h"
 
 #include <inttypes.h>
@@ -15,11 +17,15 @@ void tl_entry_field(enum tl_role role, uint32_t index, char ret_field[TL_FIELD_M
     (void)snprintf(ret_field, TL_FIELD_MAX, "%s/%" PRIu32, tl_role_name(role), index);
 }
 
-static int dump(json_t *object, char **ret_text) {
-    char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
+/* `object` as json_pack_ex() gave it, with what it said. */
+static int dump(json_t *object, const json_error_t *error, char **ret_text) {
+    if (object == NULL && json_error_code(error) == json_error_invalid_utf8) {
+        return tl_fail(TL_E_INVALID, "membership: an address or reason is no UTF-8");
+    }
+    char *text = json_dumps(object, JSON_COMPACT);
     json_decref(object);
     if (text == NULL) {
-        return tl_fail(TL_E_INVALID, "membership: an address or reason is no UTF-8");
+        return tl_fail(TL_E_NOMEM, "membership: out of memory");
     }
     *ret_text = text;
     return 0;
@@ -28,11 +34,13 @@ static int dump(json_t *object, char **ret_text) {
 int tl_entry_encode(const struct tl_member_entry *e, char **ret_text) {
     char incarnation[24];
     (void)snprintf(incarnation, sizeof(incarnation), "%" PRIu64, e->incarnation);
-    return dump(json_pack("{sI ss sI sI si si ss ss}", "epoch", (json_int_t)e->epoch,
-                          "incarnation", incarnation, "version", (json_int_t)e->version,
-                          "beat", (json_int_t)e->beat, "state", (int)e->state, "pid",
-                          (int)e->pid, "address", e->address, "http", e->http),
-                ret_text);
+    json_error_t error;
+    json_t *object = json_pack_ex(&error, 0, "{sI ss sI sI si si ss ss}", "epoch",
+                                  (json_int_t)e->epoch, "incarnation", incarnation,
+                                  "version", (json_int_t)e->version, "beat",
+                                  (json_int_t)e->beat, "state", (int)e->state, "pid",
+                                  (int)e->pid, "address", e->address, "http", e->http);
+    return dump(object, &error, ret_text);
 }
 
 /* ---- reading ------------------------------------------------------------------ */
@@ -116,7 +124,11 @@ int tl_entry_decode(const char *field, size_t field_size, const char *text,
     if (text_size > TL_ENTRY_TEXT_MAX || !decode_field(field, field_size, &e)) {
         return TL_E_CORRUPT;
     }
-    json_t *object = json_loadb(text, text_size, 0, NULL);
+    json_t *object = NULL;
+    int rc = tl_json_parse(text, text_size, "member", TL_E_CORRUPT, &object);
+    if (rc != 0) {
+        return rc;
+    }
     bool is_good = decode_body(object, &e);
     json_decref(object);
     if (!is_good) {
@@ -129,11 +141,17 @@ int tl_entry_decode(const char *field, size_t field_size, const char *text,
 /* ---- the end ------------------------------------------------------------------ */
 
 int tl_end_encode(const char *reason, const char *by, char **ret_text) {
-    return dump(json_pack("{ss ss}", "reason", reason, "by", by), ret_text);
+    json_error_t error;
+    json_t *object = json_pack_ex(&error, 0, "{ss ss}", "reason", reason, "by", by);
+    return dump(object, &error, ret_text);
 }
 
 int tl_end_decode(const char *text, size_t text_size, char *ret_reason, size_t size) {
-    json_t *object = json_loadb(text, text_size, 0, NULL);
+    json_t *object = NULL;
+    int rc = tl_json_parse(text, text_size, "end", TL_E_CORRUPT, &object);
+    if (rc != 0) {
+        return rc;
+    }
     const json_t *reason = json_object_get(object, "reason");
     bool is_good = json_is_string(reason);
     if (is_good && size > 0) {

@@ -217,8 +217,12 @@ static int read_entries(const redisReply *pairs, struct tl_look *look) {
         return tl_fail(TL_E_NOMEM, "no memory for %zu members", most);
     }
     for (size_t i = 0; i < most; i++) {
-        if (read_entry(pairs->element[2 * i], pairs->element[2 * i + 1],
-                       &look->entries[look->count]) == 0) {
+        const int rc = read_entry(pairs->element[2 * i], pairs->element[2 * i + 1],
+                                  &look->entries[look->count]);
+        if (rc == TL_E_NOMEM) {
+            return rc; /* a member that was not read is not one that has gone */
+        }
+        if (rc == 0) {
             look->count++;
         }
     }
@@ -338,8 +342,10 @@ int tl_script_declare(struct tl_redis *r, const struct tl_keys *keys, const char
     if (rc != 0) {
         return rc;
     }
-    if (!read_text(reply, ret_end, size) ||
-        tl_end_decode(ret_end, strlen(ret_end), NULL, 0) != 0) {
+    rc = read_text(reply, ret_end, size)
+             ? tl_end_decode(ret_end, strlen(ret_end), NULL, 0)
+             : TL_E_CORRUPT;
+    if (rc != 0 && rc != TL_E_NOMEM) {
         rc = fail_shape(keys, "the end");
     }
     freeReplyObject(reply);
