@@ -83,9 +83,11 @@ static void the_timeline(void **state) {
 static int write_metrics(void *ctx) {
     static const double bounds[] = {1, 2, 4};
     size_t size = 0;
-    (void)ctx;
-    struct tl_metric *m = tl_metric_new(TL_HISTOGRAM, "throughline_test_seconds", NULL,
-                                        "A test's.", bounds, 3);
+    unsigned *count = ctx;
+    char labels[32]; /* a metric that is known already needs no memory */
+    (void)snprintf(labels, sizeof(labels), "n=\"%u\"", (*count)++);
+    struct tl_metric *m = tl_metric_new(TL_HISTOGRAM, "throughline_test_seconds",
+                                        labels, "A test's.", bounds, 3);
     if (m == NULL) {
         return TL_E_NOMEM;
     }
@@ -98,7 +100,8 @@ static int write_metrics(void *ctx) {
 
 static void metrics(void **state) {
     (void)state;
-    scarce_torture(write_metrics, NULL);
+    unsigned count = 0;
+    scarce_torture(write_metrics, &count);
 }
 
 int main(void) {
