@@ -88,7 +88,7 @@ static int load(void *ctx) {
     struct tl_manifest found = {0};
     struct tl_store *store = NULL;
     struct tl_fold *fold = NULL;
-    int rc = tl_store_open(rig->url, &store);
+    int rc = tl_store_open(rig->url, NULL, &store);
     if (rc == 0) {
         rc = tl_snapshot_load(store, &expected, &config, forbid, NULL, &fold, &found);
     }
