@@ -4,11 +4,14 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 BUILD := build/release
 
-.PHONY: help bootstrap build demo check test bench lint format install clean
+.PHONY: help bootstrap test-bootstrap build demo check test bench lint format install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test-bootstrap:
+	@scripts/bootstrap s3proxy
 
 bootstrap: ## install what is missing (Debian and Ubuntu packages; says what)
 	@scripts/bootstrap
@@ -19,10 +22,10 @@ build: bootstrap ## compile everything into build/release
 demo: build ## train on real images through two SIGKILLs of the server
 	@scripts/demo
 
-check: bootstrap ## unit tests: the inner loop, under a minute once built
+check: test-bootstrap ## unit tests: the inner loop, under a minute once built
 	@scripts/test release unit
 
-test: bootstrap ## every test: units, then real processes killed for real
+test: test-bootstrap ## every test: units, then real processes killed for real
 	@scripts/test release
 
 bench: build ## measure; each line has a ratio, its reference and a verdict
