@@ -267,6 +267,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         return;
     }
     if (n < 0) {
+        c->serve->stats.bad_frames += c->got > 0; /* it ended in the middle of one */
         serve_conn_close(c);
         return;
     }

@@ -15,7 +15,7 @@
 
 #define SERVE_TICK_MS              50u
 #define SERVE_LISTENERS_MAX        4u
-#define SERVE_BACKLOG              128
+#define SERVE_BACKLOG              1024
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
 #define SERVE_PAGE                 4096u
