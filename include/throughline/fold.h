@@ -156,6 +156,11 @@ void tl_fold_free(struct tl_fold *f);
 TL_MUST_USE int tl_fold_apply(struct tl_fold *f, const struct tl_record *r,
                               struct tl_fold_effect *ret_effect);
 
+/* The log's next position holds no record (a part of one): take it, change nothing
+ * else.
+ */
+void tl_fold_pass(struct tl_fold *f);
+
 /* The state was taken over by a new writer: later records carry `epoch`.
  *   TL_E_FENCED  epoch is not higher than the state's */
 TL_MUST_USE int tl_fold_take_over(struct tl_fold *f, uint64_t epoch);

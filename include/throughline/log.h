@@ -1,9 +1,11 @@
-/* log.h - the direct log: the exchange with one shard's server, through its death.
+/* log.h - where gradients go: the direct log, and durable logs on Kafka and Redis.
  *
  * Path:   nn -> client -> [log] -> wire -> serve -> fold
- * Thread: a shard's exchange belongs to one thread at a time; it never blocks, except
- * for resolving a host name. The caller polls the descriptor, calls
- *         tl_direct_advance(), and composes as many of these as the model has shards.
+ * Thread: an exchange, an appender and a reader each belong to one thread at a time.
+ * They never block, except for resolving a host name: the caller polls a descriptor and
+ *         composes as many of them as the model has shards.
+ *
+ * ---- the direct log: the exchange with one shard's server, through its death --------
  *
  * A request is begun once and completes once, however many connections that takes: the
  * exchange finds the server, connects, says HELLO, enters the worker set again with the
@@ -17,6 +19,7 @@
 
 #include "throughline/codec.h"
 #include "throughline/error.h"
+#include "throughline/record.h"
 #include "throughline/wire.h"
 
 #include <stdbool.h>
@@ -128,5 +131,131 @@ struct tl_direct_stats {
     uint64_t bytes_sent, bytes_received;
 };
 void tl_direct_stats(const struct tl_direct *d, struct tl_direct_stats *ret_stats);
+
+/* ---- durable logs: Kafka, Redis Streams ---------------------------------------------
+ *
+ * One run's log: for each shard a sequence of entries at positions 1, 2, 3, ... without
+ * a gap. An entry is a wire frame (docs/protocol.md) with header, payload and trailer;
+ * its epoch field holds the run's identity, so that nothing foreign is ever folded. A
+ * frame of the kinds PUSH, JOIN, LEAVE and RATE is a record. One that is larger than an
+ * entry may be goes as several PART entries, and is a record at the position of the
+ * last. Parts whose record was never completed, or not within `span` entries, are none:
+ * a position without a record. That depends on the log alone, so every reader agrees.
+ *
+ *   kafka://host:port[,host:port]  topic JOB.RUN, a partition per shard; position =
+ *                                  offset + 1
+ *   redis://..., unix:///...       stream tl:{JOB/RUN}:log:SHARD; position = N of the
+ *                                  entry 0-N
+ *
+ * An append is durable when it is acknowledged: by Kafka with acks=all, by Redis once
+ * it is in its append-only file (synced, if Redis runs with appendfsync always;
+ * tl_log_create() says when it does not). An append whose outcome is unknown is made
+ * again, in order: the log may then hold it twice, and the fold removes it. */
+
+struct tl_log;
+
+struct tl_log_config {
+    const char *url;       /* copied */
+    const char *job, *run; /* copied */
+    uint64_t identity;     /* of job and run: tl_log_identity() */
+    uint32_t shards;
+    uint32_t workers;      /* how many append at one time; bounds `span` */
+    uint64_t record_bytes; /* largest payload of a record */
+    uint64_t max_bytes;    /* Redis: entries held of a shard before appenders wait */
+    /* Kafka: what the topic is made with, and asked to have */
+    uint32_t replication;       /* 0: the broker's default */
+    uint32_t min_insync;        /* 0: the broker's default */
+    uint64_t max_entry_bytes;   /* 0: 8 MiB */
+    const struct json_t *kafka; /* object: settings for librdkafka; borrowed until open
+                                   returns; NULL: none */
+};
+
+/* Of a run's entries: job, run and what the state depends on. Never 0. */
+uint64_t tl_log_identity(const char *job, const char *run, uint64_t fold_digest);
+
+/* Check the settings; nothing is contacted.
+ *   TL_E_CONFIG       the URL or a setting; the text says which and what is right
+ *   TL_E_UNSUPPORTED  a kind of log that this program was built without */
+TL_MUST_USE int tl_log_open(const struct tl_log_config *config,
+                            struct tl_log **ret_log);
+/* No appender or reader may be left (asserted). NULL is legal. */
+void tl_log_close(struct tl_log *log);
+
+/* Make what is missing (Kafka: the topic) and check what is there. `ret_note` gets one
+ * line about what is weaker than it might be, or "".
+ *   TL_E_MISMATCH     it is there, but cannot hold this job's log: says what to change
+ *   TL_E_DENIED       no right to do so
+ *   TL_E_UNAVAILABLE  not reached by the deadline (CLOCK_MONOTONIC) */
+TL_MUST_USE int tl_log_create(struct tl_log *log, int64_t deadline_ms, char *ret_note,
+                              size_t size);
+/* Positions in `shard`: of the first entry held, and that the next one will get.
+ *   TL_E_NOTFOUND     there is no such log
+ *   TL_E_UNAVAILABLE  as above */
+TL_MUST_USE int tl_log_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
+                             uint64_t *ret_first, uint64_t *ret_next);
+/* Let go of the entries that nobody needs who starts after `position`. */
+TL_MUST_USE int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position,
+                            int64_t deadline_ms);
+/* Delete the run's log. */
+TL_MUST_USE int tl_log_erase(struct tl_log *log, int64_t deadline_ms);
+/* Bytes held of a shard; 0 where the log does not tell. Errors as tl_log_range(). */
+TL_MUST_USE int tl_log_bytes(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
+                             uint64_t *ret_bytes);
+
+/* ---- appending ----------------------------------------------------------------- */
+
+struct tl_appender;
+
+/* At most `max_pending` records (> 0; 1 if they go in parts) wait to become durable. */
+TL_MUST_USE int tl_appender_new(struct tl_log *log, uint32_t shard,
+                                uint32_t max_pending,
+                                struct tl_appender **ret_appender);
+/* What is not yet durable is given up. NULL is legal. */
+void tl_appender_free(struct tl_appender *a);
+/* Append a record; header and payload are copied. The header's kind says what it is;
+ * shard, epoch, length and checksum are filled in.
+ *   TL_E_BUSY  max_pending are under way
+ *   others     tl_appender_failure(): no append can succeed any more */
+TL_MUST_USE int tl_appender_put(struct tl_appender *a, const struct tl_header *header,
+                                const void *payload);
+/* How many were put, and how many of those, the oldest ones, are durable. */
+uint64_t tl_appender_put_count(const struct tl_appender *a);
+uint64_t tl_appender_durable_count(struct tl_appender *a);
+/* Readable when that may have changed, or the appender has failed. */
+int tl_appender_fd(const struct tl_appender *a);
+/* 0, or what ended it: TL_E_DENIED, TL_E_NOTFOUND, TL_E_MISMATCH, ... (then tl_fail has
+ * been called with the text). What can heal is waited for instead. */
+TL_MUST_USE int tl_appender_failure(struct tl_appender *a);
+/* What it is waiting for just now: "" or one line. */
+void tl_appender_trouble(struct tl_appender *a, char *ret_text, size_t size);
+
+/* ---- reading ------------------------------------------------------------------- */
+
+struct tl_reader;
+
+struct tl_reader_item {
+    uint64_t position;
+    bool has_record;         /* else the position holds a part, or nothing of use */
+    struct tl_record record; /* position and epoch not filled in; values borrowed until
+                                the next call */
+    size_t bytes;            /* of the entry */
+};
+
+/* Read the entries after `position`, in order.
+ *   count  parameters in the shard's slice: gradients have so many values */
+TL_MUST_USE int tl_reader_new(struct tl_log *log, uint32_t shard, uint64_t position,
+                              uint64_t count, struct tl_reader **ret_reader);
+void tl_reader_free(struct tl_reader *r); /* NULL is legal */
+/* The next entry; never blocks.
+ *   TL_E_BUSY      none is there yet: poll tl_reader_fd(). Also while the log cannot be
+ *                  reached: tl_reader_trouble()
+ *   TL_E_NOTFOUND  entries that are needed have been removed from the log
+ *   TL_E_CORRUPT   an entry is damaged, or the log has lost its end
+ *   TL_E_MISMATCH  an entry is of another run, or no frame of ours
+ *   TL_E_DENIED    the log refuses us
+ * After any of the latter the reader is of no use: going on would skip something. */
+TL_MUST_USE int tl_reader_next(struct tl_reader *r, struct tl_reader_item *ret_item);
+int tl_reader_fd(const struct tl_reader *r);
+void tl_reader_trouble(struct tl_reader *r, char *ret_text, size_t size);
 
 #endif

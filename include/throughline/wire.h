@@ -57,6 +57,8 @@ enum tl_kind {
     TL_KIND_RATED = 16,
     TL_KIND_PING = 17,
     TL_KIND_PONG = 18,
+    TL_KIND_PART = 19,   /* only in durable logs: a piece of a record; payload: offset
+                            and size of the whole (uint64 each), then the bytes */
     TL_KIND_ERROR = 20,  /* status, payload: one line of text; then the sender
                             closes when the stream cannot be trusted any more */
     TL_KIND_SHARE = 21,  /* Unix sockets: lend me memory for payloads */

@@ -4,27 +4,13 @@
 
 #include "throughline/member.h"
 
-#include <hiredis/hiredis.h>
+#include "redis.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* ---- url.c -------------------------------------------------------------------- */
-
-struct tl_redis_url {
-    bool is_unix;
-    char host[256]; /* or the path of the socket */
-    uint16_t port;
-    uint32_t db;
-    char user[128];
-    char password[256]; /* "": none */
-};
-/* TL_E_CONFIG says what is wrong, without the password; TL_E_UNSUPPORTED: rediss://. */
-TL_MUST_USE int tl_redis_url_parse(const char *text, struct tl_redis_url *ret_url);
-/* Where, for messages: "host:port/0", "unix:///path"; never who or the password. */
-void tl_redis_url_show(const struct tl_redis_url *url, char *ret_text, size_t size);
 
 /* ---- entry.c ------------------------------------------------------------------ */
 
@@ -43,11 +29,8 @@ TL_MUST_USE int tl_end_encode(const char *reason, const char *by, char **ret_tex
 TL_MUST_USE int tl_end_decode(const char *text, size_t text_size, char *ret_reason,
                               size_t size);
 
-/* ---- redis.c: one connection -------------------------------------------------- */
-
-struct tl_redis_counters {
-    _Atomic uint64_t commands, failures;
-};
+/* ---- redis.c: scripts over a connection (member/redis.h) ---------------------------
+ */
 
 /* Scripts that a connection can run; their texts are in lua.c. */
 enum tl_script {
@@ -75,20 +58,6 @@ struct tl_keys {
 };
 void tl_keys_make(const char *job, const char *run, struct tl_keys *ret_keys);
 
-struct tl_redis;
-/* Connect, authenticate, select; each step and each later command takes `timeout_ms` at
- * most. `counters` is borrowed for the connection's life. TL_E_UNAVAILABLE: try again
- * later; TL_E_DENIED: Redis knows us not. */
-TL_MUST_USE int tl_redis_open(const struct tl_redis_url *url, int64_t timeout_ms,
-                              struct tl_redis_counters *counters,
-                              struct tl_redis **ret_redis);
-void tl_redis_close(struct tl_redis *r); /* NULL is legal */
-/* One command. The reply is freed with freeReplyObject().
- *   TL_E_UNAVAILABLE  the connection is of no use any more, or Redis cannot answer yet
- *   TL_E_DENIED       no right to do so
- *   TL_E_CORRUPT      any other error reply */
-TL_MUST_USE int tl_redis_command(struct tl_redis *r, int argc, const char **argv,
-                                 redisReply **ret_reply);
 /* A script over the run's keys, loaded when Redis does not know it. */
 TL_MUST_USE int tl_redis_script(struct tl_redis *r, enum tl_script script,
                                 const struct tl_keys *keys, int argc, const char **argv,

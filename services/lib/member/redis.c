@@ -72,8 +72,9 @@ static bool starts_with_one(const char *text, const char *const *words) {
 
 /* Redis' first word says whether waiting helps. */
 static int fail_reply(const struct tl_redis *r, const char *error) {
-    static const char *const later[] = {"LOADING", "BUSY ",    "MASTERDOWN", "READONLY",
-                                        "OOM",     "TRYAGAIN", "ERR max",    NULL};
+    static const char *const later[] = {"LOADING",  "BUSY ",   "MASTERDOWN",
+                                        "READONLY", "OOM",     "TRYAGAIN",
+                                        "ERR max",  "MISCONF", NULL};
     static const char *const never[] = {"NOAUTH",
                                         "WRONGPASS",
                                         "NOPERM",
@@ -99,25 +100,26 @@ static int fail_reply(const struct tl_redis *r, const char *error) {
 
 /* ---- commands ----------------------------------------------------------------- */
 
-static redisReply *exchange(struct tl_redis *r, int argc, const char **argv) {
+static redisReply *exchange(struct tl_redis *r, int argc, const char **argv,
+                            const size_t *sizes) {
     struct pipe_guard guard;
     pipe_hold(&guard);
     errno = 0;
-    redisReply *reply = redisCommandArgv(r->context, argc, argv, NULL);
+    redisReply *reply = redisCommandArgv(r->context, argc, argv, sizes);
     int saved = errno;
     pipe_release(&guard);
     errno = saved;
     return reply;
 }
 
-int tl_redis_command(struct tl_redis *r, int argc, const char **argv,
-                     redisReply **ret_reply) {
+int tl_redis_command_sized(struct tl_redis *r, int argc, const char **argv,
+                           const size_t *sizes, redisReply **ret_reply) {
     if (argc < 1 || (size_t)argc > ARGS_MAX) {
         return tl_fail(TL_E_TOOBIG, "Redis at %s: %d arguments in a command", r->where,
                        argc);
     }
     atomic_fetch_add(&r->counters->commands, 1);
-    redisReply *reply = exchange(r, argc, argv);
+    redisReply *reply = exchange(r, argc, argv, sizes);
     int rc = 0;
     if (reply == NULL) {
         rc = fail_connection(r);
@@ -131,6 +133,11 @@ int tl_redis_command(struct tl_redis *r, int argc, const char **argv,
     }
     *ret_reply = reply;
     return 0;
+}
+
+int tl_redis_command(struct tl_redis *r, int argc, const char **argv,
+                     redisReply **ret_reply) {
+    return tl_redis_command_sized(r, argc, argv, NULL, ret_reply);
 }
 
 /* For commands whose answer is only yes. */

@@ -83,6 +83,7 @@ static bool kind_is_known(uint8_t kind) {
     case TL_KIND_RATED:
     case TL_KIND_PING:
     case TL_KIND_PONG:
+    case TL_KIND_PART:
     case TL_KIND_ERROR:
     case TL_KIND_SHARE:
     case TL_KIND_SHARED:
@@ -114,7 +115,8 @@ static int check_identity(const uint8_t buf[TL_HEADER_BYTES]) {
 
 /* Only gradients have a choice. */
 static bool encoding_is_possible(uint8_t kind, uint8_t encoding) {
-    bool is_gradient = kind == TL_KIND_PUSH || kind == TL_KIND_PUSH_PULL;
+    bool is_gradient =
+        kind == TL_KIND_PUSH || kind == TL_KIND_PUSH_PULL || kind == TL_KIND_PART;
     return encoding < (is_gradient ? TL_ENCODINGS : 1u);
 }
 
