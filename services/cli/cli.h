@@ -9,6 +9,8 @@ int tl_cli_run(int argc, char **argv);
 int tl_cli_status(int argc, char **argv);
 int tl_cli_evaluate(int argc, char **argv);
 int tl_cli_checkpoints(int argc, char **argv);
+int tl_cli_log(int argc, char **argv);
+int tl_cli_kafka(int argc, char **argv);
 int tl_cli_completion(int argc, char **argv);
 
 #endif

@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "evaluate.h"
 #include "flags.h"
+#include "kafka.h"
 #include "run_options.h"
 #include "status.h"
 
@@ -29,6 +30,8 @@ static void print_flags(const char *command, FILE *out) {
     } else if (strcmp(command, "checkpoints") == 0) {
         tl_config_flags(&tl_checkpoints_table, out);
         tl_config_flags(&tl_s3_table, out);
+    } else if (strcmp(command, "kafka") == 0) {
+        tl_config_flags(&tl_kafka_table, out);
     }
     (void)fprintf(out, "--help\n");
 }

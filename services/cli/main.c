@@ -15,6 +15,8 @@ const struct tl_command tl_commands[] = {
     {"evaluate", tl_cli_evaluate, "evaluate weights on the job's test set", "FILE"},
     {"checkpoints", tl_cli_checkpoints, "list, verify and export checkpoints",
      "ls verify export"},
+    {"kafka", tl_cli_kafka, "start and stop a Kafka of one node on this machine",
+     "up down"},
     {"completion", tl_cli_completion, "print a completion script for bash or zsh",
      "bash zsh"},
 };

@@ -253,10 +253,19 @@ static int record_of(struct assembly *a, uint64_t position, const struct tl_head
 
 /* ---- parts ----------------------------------------------------------------------- */
 
+/* As bits: NaN is what it is. */
+static bool is_same_norm(float a, float b) {
+    uint32_t bits[2];
+    memcpy(&bits[0], &a, sizeof(a));
+    memcpy(&bits[1], &b, sizeof(b));
+    return bits[0] == bits[1];
+}
+
 static bool continues(const struct open_record *o, const struct tl_header *h,
                       uint64_t offset, uint64_t total) {
     return o->began != 0 && o->header.incarnation == h->incarnation &&
-           o->header.sequence == h->sequence && o->header.norm == h->norm &&
+           o->header.sequence == h->sequence &&
+           is_same_norm(o->header.norm, h->norm) &&
            o->header.encoding == h->encoding &&
            o->header.read_version == h->read_version && o->total == total &&
            o->have == offset;
@@ -298,8 +307,7 @@ static int take_part(struct assembly *a, uint64_t position, const struct tl_head
     uint64_t offset = get_u64(payload);
     uint64_t total = get_u64(payload + 8);
     uint64_t size = h->length - PART_HEAD;
-    uint64_t most =
-        tl_codec_size_max((enum tl_encoding)h->encoding, a->rules.count);
+    uint64_t most = tl_codec_size_max((enum tl_encoding)h->encoding, a->rules.count);
     if (total > most || offset > total || size > total - offset) {
         return bad(TL_E_MISMATCH, a, position, "is a part of an impossible record");
     }
@@ -319,7 +327,7 @@ static int take_part(struct assembly *a, uint64_t position, const struct tl_head
 
 int assembly_take(struct assembly *a, uint64_t position, const uint8_t *bytes,
                   size_t size, struct tl_reader_item *ret_item) {
-    struct tl_header h;
+    struct tl_header h = {0};
     int rc = check_frame(a, position, bytes, size, &h);
     if (rc != 0) {
         return rc;

@@ -228,7 +228,9 @@ static int next_batch(struct redis_reader *d) {
     if (d->count > 0) {
         d->taken = d->batches[0];
         d->count--;
-        memmove(d->batches, d->batches + 1, d->count * sizeof(d->batches[0]));
+        for (uint32_t i = 0; i < d->count; i++) {
+            d->batches[i] = d->batches[i + 1];
+        }
         (void)pthread_cond_signal(&d->room);
         event_raise(d->owner->fd);
     } else {
