@@ -11,7 +11,7 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test-bootstrap:
-	@scripts/bootstrap s3proxy
+	@scripts/bootstrap s3proxy kafka
 
 bootstrap: ## install what is missing (Debian and Ubuntu packages; says what)
 	@scripts/bootstrap

@@ -94,8 +94,9 @@ static int find_jars(char ret_path[TL_PATH_MAX]) {
         return rc;
     }
     if (glob(pattern, 0, NULL, &found) != 0) {
-        return tl_fail(TL_E_CONFIG, "Kafka's jars are not there (%s): \"scripts/"
-                                    "bootstrap kafka\" fetches them",
+        return tl_fail(TL_E_CONFIG,
+                       "Kafka's jars are not there (%s): \"scripts/"
+                       "bootstrap kafka\" fetches them",
                        pattern);
     }
     (void)snprintf(ret_path, TL_PATH_MAX, "%s", found.gl_pathv[found.gl_pathc - 1]);

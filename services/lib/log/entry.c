@@ -264,8 +264,7 @@ static bool is_same_norm(float a, float b) {
 static bool continues(const struct open_record *o, const struct tl_header *h,
                       uint64_t offset, uint64_t total) {
     return o->began != 0 && o->header.incarnation == h->incarnation &&
-           o->header.sequence == h->sequence &&
-           is_same_norm(o->header.norm, h->norm) &&
+           o->header.sequence == h->sequence && is_same_norm(o->header.norm, h->norm) &&
            o->header.encoding == h->encoding &&
            o->header.read_version == h->read_version && o->total == total &&
            o->have == offset;
