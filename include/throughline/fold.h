@@ -32,6 +32,40 @@ enum tl_optimizer_kind {
 };
 enum tl_schedule_kind { TL_CONSTANT = 0, TL_STEP = 1, TL_COSINE = 2 };
 
+/* What is done with a gradient whose staleness is above `after`, in async and ssp:
+ *   apply    nothing
+ *   backlog  such gradients in a row count together as one: their mean (2406.05546
+ *            divides the learning rate by the number of those that piled up). SGD only
+ *   inverse  scaled by 1 / staleness (1511.05950); Adam: the step is
+ *   gap      each element divided by 1 + |w - base| / the usual size of its steps
+ *            (1909.10802)
+ *   delay    g + lambda * g * g * (w - base): a first-order estimate of the gradient at
+ *            w (1609.08326)
+ *   clip     scaled down to `norm`
+ *   elastic  alpha * (g + (w - base) / rate), the rate divided by 1 - momentum: w moves
+ *            by alpha towards where the worker would be (1412.6651). SGD only
+ * `base` are the weights that it was computed on, or the nearest that are kept: two
+ * versions for each worker, in memory and in every cut. To refuse such gradients is
+ * max_staleness. */
+enum tl_stale_policy {
+    TL_STALE_APPLY = 0,
+    TL_STALE_BACKLOG = 1,
+    TL_STALE_INVERSE = 2,
+    TL_STALE_GAP = 3,
+    TL_STALE_DELAY = 4,
+    TL_STALE_CLIP = 5,
+    TL_STALE_ELASTIC = 6,
+};
+#define TL_STALE_POLICIES 7u
+
+struct tl_stale {
+    enum tl_stale_policy policy;
+    uint64_t after; /* versions; 0: twice as many as there are active workers */
+    double norm;    /* clip: > 0 */
+    double lambda;  /* delay: >= 0 */
+    double alpha;   /* elastic: in (0, 1] */
+};
+
 /* Element-wise update rule; names and meaning as in torch.optim.SGD, Adam
  * and AdamW. */
 struct tl_optimizer {
@@ -70,6 +104,9 @@ struct tl_fold_config {
     uint64_t staleness;     /* ssp: how many gradients a worker may be ahead of the
                                slowest active one; who joins starts level with that */
     uint64_t max_staleness; /* async: refuse (TL_E_STALE) above it; 0: no bound */
+    struct tl_stale stale;  /* async, ssp */
+    uint32_t workers;       /* gap, delay, elastic: base versions are kept of worker
+                               numbers below this; others' gradients are applied */
     double clip_norm;       /* scale g by min(1, clip_norm / record.norm); 0: off */
     double clip_value;      /* then clamp each element; 0: off */
     bool refuse_nonfinite;  /* scan values and refuse NaN and infinity */
@@ -119,6 +156,9 @@ struct tl_fold_effect {
 };
 
 struct tl_fold;
+
+/* Does the fold look at records' norm? */
+bool tl_fold_uses_norm(const struct tl_fold_config *config);
 
 /* A fold at version 0, position 0, with `weights` (config.count float32, copied).
  * All memory it will ever use is reserved here.

@@ -32,9 +32,12 @@ struct tl_job {
     uint32_t quorum;        /* "sync.quorum": 0 = all */
     uint64_t staleness;     /* "ssp.staleness" */
     uint64_t max_staleness; /* "async.max_staleness" */
-    int encoding;           /* "encoding": enum tl_encoding */
-    double topk_fraction;   /* "topk.fraction" */
-    int optimizer;          /* "optimizer.kind": sgd, adam */
+    int stale_policy;       /* "stale.policy": enum tl_stale_policy */
+    uint64_t stale_after;   /* "stale.after" */
+    double stale_norm, stale_lambda, stale_alpha; /* "stale.*" */
+    int encoding;                                 /* "encoding": enum tl_encoding */
+    double topk_fraction;                         /* "topk.fraction" */
+    int optimizer;                                /* "optimizer.kind": sgd, adam */
     double learning_rate, momentum, weight_decay, beta1, beta2, epsilon;
     bool nesterov; /* "optimizer.*" */
     int schedule;  /* "schedule.kind" */

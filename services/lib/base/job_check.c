@@ -67,6 +67,21 @@ static int check_optimizer(const struct tl_job *job) {
     return 0;
 }
 
+static int check_stale(const struct tl_job *job) {
+    bool needs_sgd =
+        job->stale_policy == TL_STALE_BACKLOG || job->stale_policy == TL_STALE_ELASTIC;
+    if (job->stale_policy != TL_STALE_APPLY && job->consistency == TL_SYNC) {
+        return tl_fail(TL_E_CONFIG, "\"stale.policy\" is for \"async\" and \"ssp\": in "
+                                    "\"sync\" no gradient is stale");
+    }
+    if (needs_sgd && job->optimizer != TL_SGD) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"stale.policy\" \"%s\" needs \"optimizer.kind\" \"sgd\"",
+                       job->stale_policy == TL_STALE_BACKLOG ? "backlog" : "elastic");
+    }
+    return 0;
+}
+
 /* An accuracy that nobody measures is never reached. */
 static int check_end(const struct tl_job *job) {
     if (job->until_updates == 0 && job->until_seconds == 0.0 &&
@@ -96,6 +111,9 @@ int tl_job_check(const struct tl_job *job) {
     }
     if (rc == 0) {
         rc = check_optimizer(job);
+    }
+    if (rc == 0) {
+        rc = check_stale(job);
     }
     return rc != 0 ? rc : check_end(job);
 }

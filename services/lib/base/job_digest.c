@@ -12,8 +12,8 @@
 
 /* What a state depends on; a name that ends in a dot stands for all below it. */
 static const char *const state_keys[] = {
-    "model",      "seed",      "shards", "consistency",      "sync.", "ssp.", "async.",
-    "optimizer.", "schedule.", "clip.",  "refuse_nonfinite",
+    "model",  "seed",   "shards",     "consistency", "sync.", "ssp.",
+    "async.", "stale.", "optimizer.", "schedule.",   "clip.", "refuse_nonfinite",
 };
 /* What the services of a run must agree on besides. Paths and timings may differ from
  * machine to machine. */

@@ -11,6 +11,8 @@ static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
 static const char *const s3_styles[] = {"auto", "path", "virtual", NULL};
+static const char *const stale_policies[] = {"apply", "backlog", "inverse", "gap",
+                                             "delay", "clip",    "elastic", NULL};
 static const char *const schedules[] = {"constant", "step", "cosine", NULL};
 
 #define WHOLE_MAX 9007199254740992.0 /* 2^53: exact in every JSON reader */
@@ -117,6 +119,42 @@ static const struct tl_option job_options[] = {
      RANGE(0, 1e9),
      .unit = "updates",
      .doc = "Refuse gradients computed on weights older than this; 0: refuse none."},
+    {.name = "stale.policy",
+     .type = TL_OPT_CHOICE,
+     FIELD(stale_policy),
+     .fallback = "apply",
+     .choices = stale_policies,
+     .doc =
+         "async, ssp: what is done with gradients staler than stale.after: nothing; "
+         "a run of them counts as one; scaled by 1/staleness; by how far the weights "
+         "have moved; corrected for that; clipped; averaged elastically "
+         "(docs/results.md)."},
+    {.name = "stale.after",
+     .type = TL_OPT_U64,
+     FIELD(stale_after),
+     .fallback = "0",
+     RANGE(0, 1e9),
+     .unit = "updates",
+     .doc = "Staleness up to which a gradient is taken as it is; 0: twice the active "
+            "workers."},
+    {.name = "stale.norm",
+     .type = TL_OPT_DOUBLE,
+     FIELD(stale_norm),
+     .fallback = "1",
+     RANGE(1e-12, 1e30),
+     .doc = "clip: the norm that stale gradients are scaled down to."},
+    {.name = "stale.lambda",
+     .type = TL_OPT_DOUBLE,
+     FIELD(stale_lambda),
+     .fallback = "0.04",
+     RANGE(0, 1e6),
+     .doc = "delay: strength of the compensation."},
+    {.name = "stale.alpha",
+     .type = TL_OPT_DOUBLE,
+     FIELD(stale_alpha),
+     .fallback = "0.5",
+     RANGE(1e-6, 1),
+     .doc = "elastic: part of the way to where the worker would be."},
     {.name = "encoding",
      .type = TL_OPT_CHOICE,
      FIELD(encoding),

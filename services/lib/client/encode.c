@@ -52,7 +52,7 @@ int client_encoder_reserve(struct tl_client *c) {
     }
     e->residual = calloc(c->parameters, sizeof(*e->residual));
     e->next = calloc(c->parameters, sizeof(*e->next));
-    e->bytes = malloc(bytes);
+    e->bytes = calloc(bytes, 1);
     if (e->residual == NULL || e->next == NULL || e->bytes == NULL) {
         client_encoder_done(e);
         return tl_fail(TL_E_NOMEM,

@@ -26,6 +26,10 @@ static bool is_not_negative(double x) {
     return isfinite(x) && x >= 0.0;
 }
 
+bool tl_fold_uses_norm(const struct tl_fold_config *config) {
+    return config->clip_norm > 0.0 || config->stale.policy == TL_STALE_CLIP;
+}
+
 static int bad(const char *setting, const char *range) {
     return tl_fail(TL_E_CONFIG, "fold: %s must be %s", setting, range);
 }
@@ -126,6 +130,31 @@ static int check_schedule(const struct tl_schedule *s) {
     return 0;
 }
 
+static int check_stale(const struct tl_fold_config *c) {
+    const struct tl_stale *s = &c->stale;
+    if ((unsigned)s->policy >= TL_STALE_POLICIES) {
+        return bad("stale.policy",
+                   "apply, backlog, inverse, gap, delay, clip or elastic");
+    }
+    if (s->policy != TL_STALE_APPLY && c->consistency == TL_SYNC) {
+        return bad("stale.policy", "apply in sync, where no gradient is stale");
+    }
+    if ((s->policy == TL_STALE_BACKLOG || s->policy == TL_STALE_ELASTIC) &&
+        c->optimizer.kind != TL_SGD) {
+        return bad("optimizer.kind", "sgd for the policies backlog and elastic");
+    }
+    if (s->policy == TL_STALE_CLIP && !is_positive(s->norm)) {
+        return bad("stale.norm", "finite and above 0");
+    }
+    if (s->policy == TL_STALE_DELAY && !is_not_negative(s->lambda)) {
+        return bad("stale.lambda", "finite and at least 0");
+    }
+    if (s->policy == TL_STALE_ELASTIC && !(s->alpha > 0.0 && s->alpha <= 1.0)) {
+        return bad("stale.alpha", "in (0, 1]");
+    }
+    return c->workers <= TL_WORKER_LIMIT ? 0 : bad("workers", "at most 1024");
+}
+
 int tl_fold_check_config(const struct tl_fold_config *config) {
     int rc = check_slice(config);
     if (rc == 0) {
@@ -136,6 +165,9 @@ int tl_fold_check_config(const struct tl_fold_config *config) {
     }
     if (rc == 0) {
         rc = check_schedule(&config->schedule);
+    }
+    if (rc == 0) {
+        rc = check_stale(config);
     }
     return rc;
 }

@@ -22,11 +22,10 @@ void tl_cut_done(struct tl_fold *f) {
     free(f->cut.head);
 }
 
-static void hold_array(struct tl_fold *f, struct tl_cut *c, enum tl_fold_array array) {
+static void hold_array(struct tl_fold *f, struct tl_cut *c, const uint32_t *blocks) {
     for (size_t i = 0; i < f->block_count; i++) {
-        uint32_t block = f->arrays[array][i];
-        tl_blocks_hold(&f->pool, block);
-        c->blocks[c->block_count++] = block;
+        tl_blocks_hold(&f->pool, blocks[i]);
+        c->blocks[c->block_count++] = blocks[i];
     }
     c->array_count++;
 }
@@ -46,9 +45,10 @@ int tl_fold_cut(struct tl_fold *f, struct tl_cut **ret_cut) {
     c->head_bytes = tl_state_encode(f, c->head);
     c->block_count = 0;
     c->array_count = 0;
-    for (enum tl_fold_array a = TL_ARRAY_WEIGHTS; a < TL_ARRAYS; a++) {
-        if (tl_state_has_array(f, a)) {
-            hold_array(f, c, a);
+    for (size_t i = 0; i < tl_state_arrays(f); i++) {
+        const uint32_t *blocks = tl_state_array(f, i);
+        if (blocks) {
+            hold_array(f, c, blocks);
         }
     }
     *ret_cut = c;

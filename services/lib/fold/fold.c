@@ -20,17 +20,21 @@ size_t tl_fold_block_size(const struct tl_fold *f, size_t i) {
 
 /* How many arrays of the slice the pool must hold so that the fold never runs out:
  * weights: the versions that views hold, that of a cut, and the one being made;
- * others: a cut's and the one being made. */
+ * others: a cut's and the one being made; kept versions: a cut's, and those now. */
 static size_t pool_arrays(const struct tl_fold_config *c) {
     size_t weights = c->spare_copies + 2;
     size_t slots = tl_optimizer_slots(&c->optimizer);
     size_t sums = c->consistency == TL_SYNC ? 1 : 0;
-    return weights + 2 * (slots + sums);
+    size_t stale = tl_stale_has_array(c) ? 1 : 0;
+    return weights + 2 * (slots + sums + stale + tl_history_most(c));
 }
 
 static bool has_array(const struct tl_fold_config *c, enum tl_fold_array array) {
     if (array == TL_ARRAY_SUM) {
         return c->consistency == TL_SYNC;
+    }
+    if (array == TL_ARRAY_STALE) {
+        return tl_stale_has_array(c);
     }
     return array <= tl_optimizer_slots(&c->optimizer);
 }
@@ -69,15 +73,17 @@ static void create_arrays(struct tl_fold *f, uint32_t *indices) {
 }
 
 static int create_lists(struct tl_fold *f) {
-    size_t lists = 2 * (size_t)TL_ARRAYS + f->config.spare_copies;
+    size_t most = tl_history_most(&f->config), of_state = TL_ARRAYS + most;
+    size_t lists = 2 * of_state + f->config.spare_copies;
     f->indices = calloc(lists * f->block_count, sizeof(*f->indices));
     f->views = calloc(f->config.spare_copies, sizeof(*f->views));
     if (!f->indices || !f->views) {
         return tl_fail(TL_E_NOMEM, "fold: out of memory for lists of blocks");
     }
     create_arrays(f, f->indices);
-    tl_views_init(f, f->indices + 2 * (size_t)TL_ARRAYS * f->block_count);
-    return tl_cut_init(f, f->indices + TL_ARRAYS * f->block_count);
+    tl_views_init(f, f->indices + 2 * of_state * f->block_count);
+    int rc = tl_history_init(f, f->indices + TL_ARRAYS * f->block_count);
+    return rc == 0 ? tl_cut_init(f, f->indices + of_state * f->block_count) : rc;
 }
 
 int tl_fold_create(const struct tl_fold_config *config, struct tl_fold **ret_fold) {
@@ -94,6 +100,7 @@ int tl_fold_create(const struct tl_fold_config *config, struct tl_fold **ret_fol
     f->rate = config->optimizer.learning_rate;
     f->beta1_power = 1.0;
     f->beta2_power = 1.0;
+    f->step_power = 1.0;
     f->block_count = (size_t)((config->count + TL_BLOCK_FLOATS - 1) / TL_BLOCK_FLOATS);
     rc = create_pool(f);
     if (rc == 0) {
@@ -130,6 +137,7 @@ void tl_fold_free(struct tl_fold *f) {
     assert(!f->views || !tl_views_held(f));
     assert(!f->cut.held);
     tl_cut_done(f);
+    tl_history_done(f);
     tl_blocks_done(&f->pool);
     free(f->views);
     free(f->indices);
@@ -261,7 +269,7 @@ static int apply_gradient(struct tl_fold *f, const struct tl_record *r,
     if (f->config.consistency == TL_SYNC) {
         effect->advanced = contribute(f, r, w);
     } else {
-        tl_update_apply(f, r);
+        tl_update_apply(f, r, effect->staleness);
         effect->advanced = true;
     }
     return 0;
@@ -273,6 +281,7 @@ static int apply_join(struct tl_fold *f, const struct tl_record *r,
                       struct tl_fold_effect *effect) {
     int rc = tl_table_join(f, r, &effect->lost);
     if (rc == 0) {
+        tl_history_may_read(f, r->worker);
         effect->advanced = commit_if_ready(f, NULL, f->contributions);
     }
     return rc;

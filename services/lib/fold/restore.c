@@ -13,9 +13,9 @@ struct tl_restore {
     struct tl_fold *fold;
     size_t head_size; /* the prefix's until that is in, then the whole head's */
     size_t head_fed;
-    enum tl_fold_array array; /* being filled; TL_ARRAYS: complete */
-    uint64_t array_fed;       /* bytes of it */
-    int error;                /* the first failure stands */
+    size_t array;       /* being filled; tl_state_arrays(): complete */
+    uint64_t array_fed; /* bytes of it */
+    int error;          /* the first failure stands */
     uint8_t head[TL_STATE_HEAD_MAX];
 };
 
@@ -65,11 +65,15 @@ static bool head_is_complete(const struct tl_restore *r) {
     return r->head_size > TL_STATE_PREFIX_BYTES && r->head_fed == r->head_size;
 }
 
+static bool is_complete(const struct tl_restore *r) {
+    return r->array == tl_state_arrays(r->fold);
+}
+
 /* Leave arrays behind that are complete or not in this state. */
 static void find_array(struct tl_restore *r) {
     uint64_t bytes = r->fold->config.count * sizeof(float);
-    while (r->array < TL_ARRAYS &&
-           (r->array_fed == bytes || !tl_state_has_array(r->fold, r->array))) {
+    while (!is_complete(r) &&
+           (r->array_fed == bytes || !tl_state_array(r->fold, r->array))) {
         r->array++;
         r->array_fed = 0;
     }
@@ -77,7 +81,7 @@ static void find_array(struct tl_restore *r) {
 
 static int feed_array(struct tl_restore *r, const uint8_t *bytes, size_t size,
                       size_t *ret_used) {
-    if (r->array == TL_ARRAYS) {
+    if (is_complete(r)) {
         return tl_fail(TL_E_CORRUPT, "state: bytes after its end");
     }
     const size_t block_bytes = TL_BLOCK_FLOATS * sizeof(float);
@@ -85,7 +89,7 @@ static int feed_array(struct tl_restore *r, const uint8_t *bytes, size_t size,
     size_t at = (size_t)(r->array_fed % block_bytes);
     size_t room = tl_fold_block_size(r->fold, block) * sizeof(float) - at;
     size_t n = size < room ? size : room;
-    uint32_t index = r->fold->arrays[r->array][block];
+    uint32_t index = tl_state_array(r->fold, r->array)[block];
     memcpy((uint8_t *)tl_blocks_at(&r->fold->pool, index) + at, bytes, n);
     r->array_fed += n;
     *ret_used = n;
@@ -111,11 +115,11 @@ int tl_restore_done(struct tl_restore *r, struct tl_fold **ret_fold) {
     if (r->error != 0) {
         return r->error;
     }
-    if (r->array != TL_ARRAYS) {
+    if (!head_is_complete(r) || !is_complete(r)) {
         return tl_fail(TL_E_CORRUPT,
                        "state: ends early, after %zu bytes of the head and %" PRIu64
-                       " of array %d",
-                       r->head_fed, r->array_fed, (int)r->array);
+                       " of array %zu",
+                       r->head_fed, r->array_fed, r->array);
     }
     *ret_fold = r->fold;
     free(r);

@@ -5,47 +5,16 @@
  * configuration (is it this shard's?) and against itself (can it be a state?).
  * docs/state.md has the layout. */
 #include "fold_internal.h"
+#include "walk.h"
 
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-/* Arrays are written as they lie in memory. */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-               "the state's bytes are little-endian");
-
 static const char magic[8] = {'T', 'L', 'S', 'T', 'A', 'T', 'E', '1'};
 
 /* ---- the walk ------------------------------------------------------------------- */
-
-struct walk {
-    bool writes;
-    uint8_t *to;         /* writing: next byte */
-    const uint8_t *from; /* reading: next byte */
-};
-
-static void walk_bytes(struct walk *k, void *value, size_t size) {
-    if (k->writes) {
-        memcpy(k->to, value, size);
-        k->to += size;
-    } else {
-        memcpy(value, k->from, size);
-        k->from += size;
-    }
-}
-
-static void walk_u32(struct walk *k, uint32_t *value) {
-    walk_bytes(k, value, sizeof(*value));
-}
-
-static void walk_u64(struct walk *k, uint64_t *value) {
-    walk_bytes(k, value, sizeof(*value));
-}
-
-static void walk_f64(struct walk *k, double *value) {
-    walk_bytes(k, value, sizeof(*value));
-}
 
 /* What a state is of; must be the same in a fold that takes it. */
 struct identity {
@@ -151,6 +120,17 @@ bool tl_state_has_array(const struct tl_fold *f, enum tl_fold_array array) {
     return f->arrays[array] && (array != TL_ARRAY_SUM || f->contributions > 0);
 }
 
+size_t tl_state_arrays(const struct tl_fold *f) {
+    return TL_ARRAYS + (size_t)f->history.count;
+}
+
+const uint32_t *tl_state_array(const struct tl_fold *f, size_t i) {
+    if (i >= TL_ARRAYS) {
+        return f->history.kept[i - TL_ARRAYS].blocks;
+    }
+    return tl_state_has_array(f, (enum tl_fold_array)i) ? f->arrays[i] : NULL;
+}
+
 static uint32_t arrays_of(const struct tl_fold *f) {
     uint32_t bits = 0;
     for (enum tl_fold_array a = TL_ARRAY_WEIGHTS; a < TL_ARRAYS; a++) {
@@ -162,7 +142,8 @@ static uint32_t arrays_of(const struct tl_fold *f) {
 static struct head head_of(const struct tl_fold *f) {
     uint32_t workers = tl_table_joined(f);
     struct head h = {
-        .head_bytes = TL_STATE_FIXED_BYTES + workers * TL_STATE_WORKER_BYTES,
+        .head_bytes = TL_STATE_FIXED_BYTES + workers * TL_STATE_WORKER_BYTES +
+                      tl_stale_state_bytes(f),
         .workers = workers,
         .identity = identity_of(f),
         .arrays = arrays_of(f),
@@ -194,13 +175,14 @@ size_t tl_state_encode(const struct tl_fold *f, uint8_t *bytes) {
             (w.active ? FLAG_ACTIVE : 0u) | (w.contributed ? FLAG_CONTRIBUTED : 0u);
         walk_worker(&k, &w, &flags);
     }
+    tl_stale_encode(f, &k);
     assert(k.to == bytes + h.head_bytes);
     return h.head_bytes;
 }
 
 /* ---- reading -------------------------------------------------------------------- */
 
-static int corrupt(const char *what) {
+int tl_state_corrupt(const char *what) {
     return tl_fail(TL_E_CORRUPT, "state: %s", what);
 }
 
@@ -209,13 +191,15 @@ int tl_state_head_size(const uint8_t *prefix, size_t *ret_size) {
     struct head h;
     walk_prefix(&k, &h);
     if (memcmp(h.magic, magic, sizeof(magic)) != 0) {
-        return corrupt("does not begin with TLSTATE1");
+        return tl_state_corrupt("does not begin with TLSTATE1");
     }
     if (h.workers > TL_WORKER_LIMIT) {
-        return corrupt("more workers than the limit");
+        return tl_state_corrupt("more workers than the limit");
     }
-    if (h.head_bytes != TL_STATE_FIXED_BYTES + h.workers * TL_STATE_WORKER_BYTES) {
-        return corrupt("the head's size is not that of its table of workers");
+    uint32_t least = TL_STATE_FIXED_BYTES + h.workers * TL_STATE_WORKER_BYTES;
+    if (h.head_bytes != least && (h.head_bytes < least + TL_STATE_STALE_BYTES ||
+                                  h.head_bytes > TL_STATE_HEAD_MAX)) {
+        return tl_state_corrupt("the head's size is not that of its table of workers");
     }
     *ret_size = h.head_bytes;
     return 0;
@@ -247,15 +231,17 @@ static int check_counters(const struct head *h) {
     uint64_t staleness = 0;
     for (uint32_t i = 0; i < TL_STALENESS_BUCKETS; i++) {
         if (h->staleness[i] > h->counters.folded) {
-            return corrupt("more gradients in the staleness counts than folded");
+            return tl_state_corrupt(
+                "more gradients in the staleness counts than folded");
         }
         staleness += h->staleness[i];
     }
     if (staleness != h->counters.folded) {
-        return corrupt("the staleness counts do not add up to the gradients folded");
+        return tl_state_corrupt(
+            "the staleness counts do not add up to the gradients folded");
     }
     if (h->counters.folded > h->position || h->version > h->position) {
-        return corrupt("more gradients or versions than log positions");
+        return tl_state_corrupt("more gradients or versions than log positions");
     }
     return 0;
 }
@@ -282,13 +268,13 @@ static int check_head(const struct tl_fold *f, const struct head *h) {
         return rc;
     }
     if (!version_fits(h)) {
-        return corrupt("the version is not that of the gradients folded");
+        return tl_state_corrupt("the version is not that of the gradients folded");
     }
     if (!isfinite(h->rate) || h->rate <= 0.0) {
-        return corrupt("the learning rate is not above 0");
+        return tl_state_corrupt("the learning rate is not above 0");
     }
     if (!is_power(h->beta1_power) || !is_power(h->beta2_power)) {
-        return corrupt("a power of beta is not in [0, 1]");
+        return tl_state_corrupt("a power of beta is not in [0, 1]");
     }
     return 0;
 }
@@ -308,10 +294,10 @@ static int decode_worker(struct tl_fold *f, struct walk *k) {
     w.active = (flags & FLAG_ACTIVE) != 0;
     w.contributed = (flags & FLAG_CONTRIBUTED) != 0;
     if (!worker_is_possible(&w, flags)) {
-        return corrupt("an entry of the table of workers is impossible");
+        return tl_state_corrupt("an entry of the table of workers is impossible");
     }
     if (w.worker < f->worker_end) {
-        return corrupt("the table of workers is not in ascending order");
+        return tl_state_corrupt("the table of workers is not in ascending order");
     }
     f->workers[w.worker] = w;
     f->worker_end = w.worker + 1;
@@ -327,10 +313,11 @@ static int check_table(const struct tl_fold *f) {
         contributions += f->workers[i].contributed;
     }
     if (folded != f->counters.folded || lost != f->counters.lost) {
-        return corrupt("the workers' gradients do not add up to the totals");
+        return tl_state_corrupt("the workers' gradients do not add up to the totals");
     }
     if (contributions != f->contributions) {
-        return corrupt("the open step has other contributions than the workers made");
+        return tl_state_corrupt(
+            "the open step has other contributions than the workers made");
     }
     return 0;
 }
@@ -347,6 +334,14 @@ static void take_head(struct tl_fold *f, const struct head *h) {
     memcpy(f->staleness, h->staleness, sizeof(f->staleness));
 }
 
+static int check_arrays(const struct tl_fold *f, uint32_t arrays) {
+    uint32_t difference = arrays ^ arrays_of(f);
+    if (difference == 1u << TL_ARRAY_STALE) {
+        return tl_fail(TL_E_MISMATCH, "state: of another policy for stale gradients");
+    }
+    return difference == 0 ? 0 : tl_state_corrupt("other arrays than such a state has");
+}
+
 int tl_state_decode(struct tl_fold *f, const uint8_t *bytes) {
     struct walk k = {.from = bytes};
     struct head h;
@@ -356,11 +351,13 @@ int tl_state_decode(struct tl_fold *f, const uint8_t *bytes) {
         return rc;
     }
     take_head(f, &h);
-    if (h.arrays != arrays_of(f)) {
-        return corrupt("other arrays than such a state has");
-    }
+    rc = check_arrays(f, h.arrays);
     for (uint32_t i = 0; i < h.workers && rc == 0; i++) {
         rc = decode_worker(f, &k);
     }
-    return rc == 0 ? check_table(f) : rc;
+    if (rc == 0) {
+        rc = check_table(f);
+    }
+    uint32_t table = TL_STATE_FIXED_BYTES + h.workers * TL_STATE_WORKER_BYTES;
+    return rc == 0 ? tl_stale_decode(f, &k, h.head_bytes - table) : rc;
 }

@@ -17,6 +17,7 @@ struct source {
     struct tl_encoded gradient; /* a record's; bytes NULL: none */
     bool clips;
     float scale, limit;
+    struct tl_correction correction;
     bool adds_sum; /* the open step's earlier contributions */
     float divisor; /* 1: the sum itself */
 };
@@ -31,16 +32,28 @@ struct tl_encoded tl_record_encoded(const struct tl_record *r) {
     };
 }
 
-static struct source source_of(const struct tl_fold *f, const struct tl_record *r) {
-    struct source s = {.scale = 1.0f, .limit = INFINITY, .divisor = 1.0f};
+static bool is_adam(const struct tl_fold *f) {
+    return f->config.optimizer.kind != TL_SGD;
+}
+
+static double clip_scale(const struct tl_fold_config *c, const struct tl_record *r) {
+    bool clips = c->clip_norm > 0.0 && (double)r->norm > c->clip_norm;
+    return clips ? c->clip_norm / (double)r->norm : 1.0;
+}
+
+static const struct tl_correction no_correction = {.scale = 1.0};
+
+static struct source source_of(const struct tl_fold *f, const struct tl_record *r,
+                               struct tl_correction correction) {
+    struct source s = {
+        .scale = 1.0f, .limit = INFINITY, .divisor = 1.0f, .correction = no_correction};
     if (!r) {
         return s;
     }
     const struct tl_fold_config *c = &f->config;
     s.gradient = tl_record_encoded(r);
-    if (c->clip_norm > 0.0 && (double)r->norm > c->clip_norm) {
-        s.scale = (float)(c->clip_norm / (double)r->norm);
-    }
+    s.correction = correction;
+    s.scale = (float)(clip_scale(c, r) * (is_adam(f) ? 1.0 : correction.scale));
     if (c->clip_value > 0.0) {
         s.limit = (float)c->clip_value;
     }
@@ -53,7 +66,8 @@ static bool is_encoded(const struct source *s) {
 }
 
 static bool needs_tile(const struct source *s) {
-    return is_encoded(s) || s->clips || s->adds_sum || s->divisor != 1.0f;
+    return is_encoded(s) || s->clips || tl_stale_changes(&s->correction) ||
+           s->adds_sum || s->divisor != 1.0f;
 }
 
 /* `n` elements of a record's gradient from `at` on, NULL if there is none: the record's
@@ -104,12 +118,27 @@ static const float *begin_block(struct tl_fold *f, enum tl_fold_array array, siz
     return in;
 }
 
-static struct tl_lanes begin_lanes(struct tl_fold *f, size_t i) {
+static bool notes_steps(const struct tl_fold *f) {
+    return f->config.stale.policy == TL_STALE_GAP;
+}
+
+static bool writes_stale(const struct tl_fold *f, const struct source *s) {
+    return notes_steps(f) || s->correction.policy == TL_STALE_BACKLOG;
+}
+
+static struct tl_lanes begin_lanes(struct tl_fold *f, const struct source *s,
+                                   size_t i) {
     struct tl_lanes l = {.count = tl_fold_block_size(f, i)};
     l.weights = begin_block(f, TL_ARRAY_WEIGHTS, i, &l.weights_out);
     uint32_t slots = tl_optimizer_slots(&f->config.optimizer);
     for (uint32_t k = 0; k < slots; k++) {
         l.slot[k] = begin_block(f, TL_ARRAY_SLOT0 + k, i, &l.slot_out[k]);
+    }
+    if (s->correction.base) {
+        l.base = tl_blocks_at(&f->pool, s->correction.base[i]);
+    }
+    if (writes_stale(f, s)) {
+        l.stale = begin_block(f, TL_ARRAY_STALE, i, &l.stale_out);
     }
     return l;
 }
@@ -121,22 +150,38 @@ static void advance_lanes(struct tl_lanes *l, size_t n) {
         l->slot[k] += n;
         l->slot_out[k] += n;
     }
+    l->base = offset(l->base, n);
+    l->stale = offset(l->stale, n);
+    l->stale_out = l->stale_out ? l->stale_out + n : NULL;
+}
+
+/* Update l->count elements, at most a tile of them where something is noted. */
+static void update_run(const struct tl_fold *f, const struct source *s,
+                       struct tl_lanes *l, const struct tl_step *step, float *tile) {
+    float before[TILE_FLOATS];
+    l->gradient = tl_stale_correct(&s->correction, l, tile);
+    if (notes_steps(f)) {
+        memcpy(before, l->weights, l->count * sizeof(*before));
+    }
+    tl_kernel_for (&f->config.optimizer)(l, step);
+    if (notes_steps(f)) {
+        tl_stale_note(l, before);
+    }
 }
 
 static void update_block(struct tl_fold *f, const struct source *s,
                          const struct tl_step *step, size_t i) {
-    tl_update_kernel kernel = tl_kernel_for(&f->config.optimizer);
     uint64_t at = (uint64_t)i * TL_BLOCK_FLOATS;
     const float *sum =
         s->adds_sum ? tl_blocks_at(&f->pool, f->arrays[TL_ARRAY_SUM][i]) : NULL;
     float tile[TILE_FLOATS];
-    struct tl_lanes l = begin_lanes(f, i);
+    struct tl_lanes l = begin_lanes(f, s, i);
     size_t left = l.count;
-    size_t run = needs_tile(s) ? TILE_FLOATS : left;
+    size_t run = needs_tile(s) || notes_steps(f) ? TILE_FLOATS : left;
     while (left > 0) {
         l.count = left < run ? left : run;
         l.gradient = gather(s, at, sum, l.count, tile);
-        kernel(&l, step);
+        update_run(f, s, &l, step, tile);
         left -= l.count;
         at += l.count;
         sum = offset(sum, l.count);
@@ -146,6 +191,12 @@ static void update_block(struct tl_fold *f, const struct source *s,
 
 static void update(struct tl_fold *f, const struct source *s) {
     struct tl_step step = tl_optimizer_step(f);
+    if (is_adam(f)) {
+        step.step_size = (float)((double)step.step_size * s->correction.scale);
+    }
+    if (notes_steps(f)) {
+        tl_stale_note_step(f);
+    }
     f->present = NULL; /* a view of it stays what it is: one version of the past */
     for (size_t i = 0; i < f->block_count; i++) {
         update_block(f, s, &step, i);
@@ -155,8 +206,7 @@ static void update(struct tl_fold *f, const struct source *s) {
 
 int tl_update_check(const struct tl_fold *f, const struct tl_record *r) {
     const struct tl_encoded gradient = tl_record_encoded(r);
-    bool norm_is_needed = f->config.clip_norm > 0.0;
-    if (norm_is_needed && !(r->norm >= 0.0f && r->norm <= FLT_MAX)) {
+    if (tl_fold_uses_norm(&f->config) && !(r->norm >= 0.0f && r->norm <= FLT_MAX)) {
         return tl_fail(TL_E_NONFINITE,
                        "worker %" PRIu32 " sequence %" PRIu64
                        ": the gradient's norm is not a finite number",
@@ -171,9 +221,10 @@ int tl_update_check(const struct tl_fold *f, const struct tl_record *r) {
     return 0;
 }
 
-void tl_update_apply(struct tl_fold *f, const struct tl_record *r) {
-    struct source s = source_of(f, r);
+void tl_update_apply(struct tl_fold *f, const struct tl_record *r, uint64_t staleness) {
+    struct source s = source_of(f, r, tl_stale_judge(f, r, staleness));
     update(f, &s);
+    tl_history_may_read(f, r->worker);
 }
 
 static void accumulate_block(struct tl_fold *f, const struct source *s, size_t i) {
@@ -191,7 +242,7 @@ static void accumulate_block(struct tl_fold *f, const struct source *s, size_t i
 
 void tl_update_accumulate(struct tl_fold *f, const struct tl_record *r,
                           uint32_t earlier) {
-    struct source s = source_of(f, r);
+    struct source s = source_of(f, r, no_correction);
     s.adds_sum = earlier > 0;
     for (size_t i = 0; i < f->block_count; i++) {
         accumulate_block(f, &s, i);
@@ -199,7 +250,7 @@ void tl_update_accumulate(struct tl_fold *f, const struct tl_record *r,
 }
 
 void tl_update_commit(struct tl_fold *f, const struct tl_record *r, uint32_t earlier) {
-    struct source s = source_of(f, r);
+    struct source s = source_of(f, r, no_correction);
     s.adds_sum = earlier > 0;
     s.divisor = tl_barrier_divisor(f);
     update(f, &s);

@@ -330,7 +330,7 @@ static void welcome(struct serve_conn *c) {
         .first = s->slice->first,
         .count = s->slice->count,
         .consistency = (uint8_t)s->slice->consistency,
-        .ignores_norm = s->slice->clip_norm <= 0.0,
+        .ignores_norm = !tl_fold_uses_norm(s->slice),
     };
     uint8_t bytes[TL_WELCOME_BYTES];
     tl_welcome_encode(&w, bytes);

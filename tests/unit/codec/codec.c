@@ -224,7 +224,7 @@ static void int8_scales_are_checked(void **state) {
     enum { COUNT = 600 };
     float *values = gradient_of(COUNT, 3);
     struct tl_encoded e = encode(TL_ENCODING_INT8, values, COUNT, 0);
-    uint8_t *last_scale = (uint8_t *)e.bytes + 2 * 260;
+    uint8_t *last_scale = (uint8_t *)e.bytes + (size_t)2 * 260;
     const float bad[] = {NAN, INFINITY, -INFINITY, float_of(0x7f7fffffu), 0x1p121f};
     assert_true(tl_codec_is_finite(&e));
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -419,7 +419,7 @@ static void anything_is_refused_or_decoded(void **state) {
         uint64_t count = 1 + random_next(&seed) % COUNT;
         uint64_t size = random_next(&seed) % 2 == 0 && encoding < TL_ENCODINGS
                             ? tl_codec_size(encoding, count, 1)
-                            : random_next(&seed) % (4 * COUNT);
+                            : random_next(&seed) % (UINT64_C(4) * COUNT);
         uint8_t *bytes = reserve(size); /* exact, for sanitizers to see its end */
         for (uint64_t i = 0; i < size; i++) {
             bytes[i] = (uint8_t)random_next(&seed);

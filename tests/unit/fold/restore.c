@@ -46,6 +46,21 @@ static struct tl_record random_record(const struct tl_fold *f, uint64_t *seed,
     return r;
 }
 
+static struct tl_stale random_policy(const struct tl_fold_config *config,
+                                     uint64_t *seed) {
+    struct tl_stale s = {.policy = (enum tl_stale_policy)rig_below(seed, 7),
+                         .after = rig_below(seed, 3),
+                         .norm = 3.0,
+                         .lambda = 0.1,
+                         .alpha = 0.5};
+    bool needs_sgd = s.policy == TL_STALE_BACKLOG || s.policy == TL_STALE_ELASTIC;
+    if (config->consistency == TL_SYNC ||
+        (needs_sgd && config->optimizer.kind != TL_SGD)) {
+        s.policy = TL_STALE_APPLY;
+    }
+    return s;
+}
+
 static struct tl_fold_config random_config(uint64_t *seed) {
     struct tl_fold_config config = rig_config(COUNT);
     config.shards = 3;
@@ -70,6 +85,8 @@ static struct tl_fold_config random_config(uint64_t *seed) {
     config.schedule.warmup = rig_below(seed, 20);
     config.schedule.period = 1 + rig_below(seed, 50);
     config.schedule.factor = 0.5;
+    config.workers = (uint32_t)rig_below(seed, WORKERS + 1);
+    config.stale = random_policy(&config, seed);
     return config;
 }
 
@@ -91,8 +108,8 @@ static void run_both(struct tl_fold *a, struct tl_fold *b, uint64_t *seed, size_
 
 static void restored_folds_go_on_bit_for_bit(void **state) {
     (void)state;
-    uint64_t folded = 0, open_barriers = 0, lost = 0;
-    for (uint64_t round = 0; round < 150; round++) {
+    uint64_t folded = 0, open_barriers = 0, lost = 0, policies[TL_STALE_POLICIES] = {0};
+    for (uint64_t round = 0; round < 300; round++) {
         uint64_t seed = round;
         struct tl_fold_config config = random_config(&seed);
         struct tl_fold *a = rig_new(&config, round), *b = NULL;
@@ -108,10 +125,14 @@ static void restored_folds_go_on_bit_for_bit(void **state) {
         rig_assert_same_state(a, b);
         folded += tl_fold_counters(b).folded;
         lost += tl_fold_counters(b).lost;
+        policies[config.stale.policy] += tl_fold_version(b) > 50;
         tl_fold_free(a);
         tl_fold_free(b);
     }
     assert_true(folded > 5000 && open_barriers > 10 && lost > 100);
+    for (size_t i = 0; i < TL_STALE_POLICIES; i++) {
+        assert_true(policies[i] > 0);
+    }
 }
 
 static void a_state_of_several_blocks(void **state) {
@@ -240,6 +261,91 @@ static void a_bad_configuration_restores_nothing(void **state) {
     assert_null(r);
 }
 
+/* A policy with everything in its state: kept versions, an array, scalars. */
+static struct tl_fold_config sample_config_with(enum tl_stale_policy policy) {
+    struct tl_fold_config config = rig_config(COUNT);
+    config.optimizer.momentum = 0.9;
+    config.shards = 2;
+    config.workers = 3;
+    config.stale = (struct tl_stale){
+        .policy = policy, .after = 1, .norm = 3.0, .lambda = 0.1, .alpha = 0.5};
+    return config;
+}
+
+static struct rig_bytes sample_state_with(enum tl_stale_policy policy,
+                                          uint64_t records) {
+    uint64_t seed = 78;
+    struct tl_fold_config config = sample_config_with(policy);
+    struct tl_fold *f = rig_new(&config, 1);
+    run_both(f, NULL, &seed, records);
+    struct rig_bytes bytes = rig_state(f);
+    tl_fold_free(f);
+    return bytes;
+}
+
+/* What is kept for one policy means nothing to another. */
+static void states_of_other_policies_are_refused(void **state) {
+    (void)state;
+    const struct tl_fold_config gap = sample_config_with(TL_STALE_GAP);
+    struct tl_fold_config other = gap;
+    struct rig_bytes bytes = sample_state_with(TL_STALE_GAP, 60);
+    struct tl_fold *f = NULL;
+    for (unsigned p = 0; p < TL_STALE_POLICIES; p++) {
+        other.stale.policy = p;
+        int rc = restore(&other, bytes, &f);
+        assert_int_equal(rc, p == TL_STALE_GAP ? 0 : TL_E_MISMATCH);
+    }
+    tl_fold_free(f);
+    f = NULL;
+    other = gap;
+    other.workers = 4;
+    assert_int_equal(restore(&other, bytes, &f), TL_E_MISMATCH);
+    free(bytes.bytes);
+    bytes = sample_state_with(TL_STALE_APPLY, 60);
+    assert_int_equal(restore(&gap, bytes, &f), TL_E_MISMATCH);
+    other.workers = gap.workers;
+    other.stale.policy = TL_STALE_CLIP; /* neither has anything in the state */
+    assert_int_equal(restore(&other, bytes, &f), 0);
+    tl_fold_free(f);
+    free(bytes.bytes);
+}
+
+static void kept_versions_are_checked(void **state) {
+    (void)state;
+    const struct tl_fold_config config = sample_config_with(TL_STALE_DELAY);
+    struct rig_bytes good = sample_state_with(TL_STALE_DELAY, 120);
+    uint32_t workers = 0, kept = 0;
+    memcpy(&workers, good.bytes + 12, 4);
+    uint8_t *part = good.bytes + 312 + (size_t)64 * workers;
+    memcpy(&kept, part + 4, 4);
+    assert_true(kept >= 2 && part[0] == TL_STALE_DELAY);
+    uint8_t *first = part + 32 + 3 * 16;
+    const struct {
+        const char *what;
+        uint8_t *at;
+        uint8_t flips;
+    } cases[] = {
+        {"one more is kept", part + 4, 1},
+        {"a long run", part + 15, 64},
+        {"a power of 2", part + 23, 0x7f},
+        {"reserved", part + 28, 1},
+        {"a worker's version", part + 38, 1},
+        {"out of order", first + 7, 1},
+        {"from the future", first + 8 * (kept - 1) + 7, 1},
+    };
+    struct tl_fold *f = NULL;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        *cases[i].at ^= cases[i].flips;
+        if (restore(&config, good, &f) != TL_E_CORRUPT) {
+            fail_msg("%s was not found", cases[i].what);
+        }
+        *cases[i].at ^= cases[i].flips;
+    }
+    assert_int_equal(restore(&config, good, &f), 0);
+    tl_fold_free(f);
+    free(good.bytes);
+}
+
 /* Whatever was accepted is a state: it can be folded on, cut, and restored again. */
 static void assert_usable(const struct tl_fold_config *config, struct tl_fold *f) {
     uint64_t seed = 3;
@@ -251,13 +357,10 @@ static void assert_usable(const struct tl_fold_config *config, struct tl_fold *f
     tl_fold_free(again);
 }
 
-static void damaged_heads_are_found_or_harmless(void **state) {
-    (void)state;
+static void damage_head(const struct tl_fold_config config, struct rig_bytes good) {
     uint64_t seed = 5;
-    struct rig_bytes good = sample_state(120);
-    const struct tl_fold_config config = sample_config();
     const size_t head = good.size % (COUNT * sizeof(float));
-    assert_true(head >= 312 && head <= 312 + 64 * WORKERS);
+    assert_true(head >= 312 && head <= 344 + (64 + 16 + 16) * WORKERS);
     struct rig_bytes bad = {malloc(good.size), good.size};
     assert_non_null(bad.bytes);
     size_t corrupt = 0, mismatch = 0, accepted = 0;
@@ -284,6 +387,12 @@ static void damaged_heads_are_found_or_harmless(void **state) {
     assert_true(corrupt > accepted);
     free(bad.bytes);
     free(good.bytes);
+}
+
+static void damaged_heads_are_found_or_harmless(void **state) {
+    (void)state;
+    damage_head(sample_config(), sample_state(120));
+    damage_head(sample_config_with(TL_STALE_GAP), sample_state_with(TL_STALE_GAP, 120));
 }
 
 /* One contradiction each: the value of a field that nothing else in the head fits. */
@@ -428,6 +537,8 @@ int main(void) {
         cmocka_unit_test(restored_folds_go_on_bit_for_bit),
         cmocka_unit_test(a_state_of_several_blocks),
         cmocka_unit_test(states_of_others_are_refused),
+        cmocka_unit_test(states_of_other_policies_are_refused),
+        cmocka_unit_test(kept_versions_are_checked),
         cmocka_unit_test(every_truncation_is_found),
         cmocka_unit_test(the_first_failure_stands),
         cmocka_unit_test(a_bad_configuration_restores_nothing),
