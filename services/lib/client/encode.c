@@ -6,6 +6,7 @@
  * out counts once a later batch is pushed. */
 #include "client_internal.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -52,7 +53,8 @@ int client_encoder_reserve(struct tl_client *c) {
     }
     e->residual = calloc(c->parameters, sizeof(*e->residual));
     e->next = calloc(c->parameters, sizeof(*e->next));
-    e->bytes = calloc(bytes, 1);
+    assert(bytes > 0); /* there is a shard, and it has a parameter */
+    e->bytes = malloc(bytes);
     if (e->residual == NULL || e->next == NULL || e->bytes == NULL) {
         client_encoder_done(e);
         return tl_fail(TL_E_NOMEM,
