@@ -31,8 +31,10 @@ struct tl_service_options {
     char run[TL_NAME_MAX];      /* "run": name of this run; default "default" */
     char redis[TL_PATH_MAX];    /* "redis": URL; default redis://127.0.0.1:6379 */
     char http[TL_NAME_MAX * 4]; /* "http": "host:port" or "off"; default 127.0.0.1:0 */
-    int log_format;             /* "log_format": logfmt, json */
-    int log_level;              /* "log_level": debug, info, warning, error */
+    char http_advertise[TL_NAME_MAX * 4]; /* "http_advertise": announced instead */
+    bool stay;                            /* "stay": outlive the job, until SIGTERM */
+    int log_format;                       /* "log_format": logfmt, json */
+    int log_level;                        /* "log_level": debug, info, warning, error */
     uint32_t index; /* "index": shard, worker number; default: JOB_COMPLETION_INDEX, or
                        on Kubernetes the number at the end of HOSTNAME, or 0 */
 };
@@ -121,6 +123,14 @@ TL_MUST_USE int tl_http_start(const char *address, tl_http_page_fn page, void *c
                               struct tl_http **ret_http,
                               char ret_address[TL_NAME_MAX * 4]);
 void tl_http_stop(struct tl_http *h); /* NULL is legal */
+/* tl_http_start() on "http"; ret_address gets what to announce: "http_advertise", else
+ * the address as bound. */
+TL_MUST_USE int tl_service_http(const struct tl_service_options *options,
+                                tl_http_page_fn page, void *ctx,
+                                struct tl_http **ret_http,
+                                char ret_address[TL_NAME_MAX * 4]);
+/* The job has ended: with "stay", keep the heart beating until SIGTERM; else return. */
+void tl_service_stay(const struct tl_service_options *options);
 void tl_health_beat(void);
 /* `why_not` is NULL when ready, else a short static text shown by /readyz with 503. */
 void tl_health_ready(const char *why_not);

@@ -68,13 +68,16 @@ static int serve(struct checkpointer *c) {
         r = make_shards(c);
     }
     if (r == 0) {
-        r = tl_http_start(c->service.http, NULL, NULL, &http, address);
+        r = tl_service_http(&c->service, NULL, NULL, &http, address);
     }
     if (r == 0) {
         r = presence_open(c, address);
     }
     if (r == 0) {
         r = checkpointer_run(c);
+    }
+    if (r == 0) {
+        tl_service_stay(&c->service);
     }
     clean_up(c, http);
     return r;

@@ -69,7 +69,7 @@ static int start(struct monitor *m, struct tl_http **ret_http) {
                                   &m->observer);
     }
     if (rc == 0) {
-        rc = tl_http_start(m->service.http, NULL, NULL, ret_http, address);
+        rc = tl_service_http(&m->service, NULL, NULL, ret_http, address);
     }
     return rc == 0 ? open_member(m, address) : rc;
 }
@@ -88,6 +88,7 @@ int main(int argc, char **argv) {
         (void)setpriority(PRIO_PROCESS, 0, NICE);
         tl_health_ready(NULL);
         monitor_run(&m);
+        tl_service_stay(&m.service);
     } else {
         tl_log_line(TL_ERROR, "cannot start", "error", tl_error_name(rc), "why",
                     tl_error_text(), NULL);

@@ -290,6 +290,9 @@ static void end_tick(struct server *s) {
     if (s->member != NULL && !s->end_declared && !s->end_busy) {
         s->end_busy = uv_queue_work(&s->loop, &s->end_work, end_job, end_done) == 0;
     }
+    if (s->service.stay) {
+        return;
+    }
     int64_t now_ms = tl_now_ms();
     bool all_gone = !somebody_is_left(s) && now_ms >= s->leave_earliest_ms;
     if (all_gone || now_ms >= s->leave_deadline_ms) {
@@ -408,6 +411,13 @@ static int open_member(struct server *s) {
 
 static int listen_all(struct server *s) {
     char list[TL_PATH_MAX];
+    struct tl_address called;
+    if (s->options.advertise[0] != '\0') {
+        int wrong = tl_address_parse(s->options.advertise, &called);
+        if (wrong != 0) {
+            return wrong;
+        }
+    }
     (void)snprintf(list, sizeof(list), "%s", s->options.listen);
     char *rest = NULL;
     for (char *one = strtok_r(list, ",", &rest); one != NULL;
@@ -482,7 +492,7 @@ static int start(struct server *s) {
         rc = open_serve(s);
     }
     if (rc == 0) {
-        rc = tl_http_start(s->service.http, NULL, NULL, &s->http, s->self.http);
+        rc = tl_service_http(&s->service, NULL, NULL, &s->http, s->self.http);
     }
     if (rc == 0) {
         rc = start_timers(s);

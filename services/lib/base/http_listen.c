@@ -42,6 +42,16 @@ static int split(const char *address, char host[HOST_MAX], char port[8]) {
     return 0;
 }
 
+int tl_http_check(const char *address) {
+    char host[HOST_MAX];
+    char port[8];
+    const int rc = split(address, host, port);
+    if (rc == 0 && strtoul(port, NULL, 10) == 0) {
+        return refuse(address, "port 0 cannot be called");
+    }
+    return rc;
+}
+
 static int open_one(const struct addrinfo *a) {
     const int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     const int on = 1;

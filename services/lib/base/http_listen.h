@@ -11,4 +11,7 @@
 TL_MUST_USE int tl_http_listen(const char *address, int *ret_fd, char *ret_bound,
                                size_t size);
 
+/* Is this "host:port" with a port that can be called? Else TL_E_CONFIG. */
+TL_MUST_USE int tl_http_check(const char *address);
+
 #endif

@@ -31,6 +31,19 @@ static const struct tl_option service_options[] = {
      FIELD(http),
      .fallback = "127.0.0.1:0",
      .doc = "host:port of /metrics, /healthz and /readyz, port 0 for any; or off."},
+    {.name = "http_advertise",
+     .type = TL_OPT_STRING,
+     FIELD(http_advertise),
+     .fallback = "",
+     .doc = "host:port to announce instead of the one bound by http, for a service "
+            "that others reach under another name or address, as in a pod."},
+    {.name = "stay",
+     .type = TL_OPT_BOOL,
+     FIELD(stay),
+     .fallback = "false",
+     .doc = "Server, checkpointer, monitor: when the job has ended, go on answering "
+            "until SIGTERM. For supervisors that start again whatever ends, as "
+            "Kubernetes does."},
     {.name = "log_format",
      .type = TL_OPT_CHOICE,
      FIELD(log_format),

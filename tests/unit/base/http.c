@@ -220,12 +220,45 @@ static void off_is_off(void **state) {
     tl_http_stop(h);
 }
 
+/* A pod binds every address and is called by its own. */
+static void what_is_announced_may_differ(void **state) {
+    (void)state;
+    struct tl_service_options options = {.http = "127.0.0.1:0"};
+    struct tl_http *h = NULL;
+    char told[ADDRESS_MAX] = "";
+    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_memory_equal(told, "127.0.0.1:", 10);
+    tl_http_stop(h);
+    (void)snprintf(options.http_advertise, ADDRESS_MAX, "pod-0.servers:9100");
+    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_string_equal(told, "pod-0.servers:9100");
+    tl_http_stop(h);
+    (void)snprintf(options.http, ADDRESS_MAX, "off");
+    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_string_equal(told, "");
+}
+
+static void what_nobody_can_call_is_not_announced(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"pod-0", ":9100", "pod-0:0", "pod-0:99999"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct tl_service_options options = {.http = "127.0.0.1:0"};
+        struct tl_http *h = NULL;
+        char told[ADDRESS_MAX] = "";
+        (void)snprintf(options.http_advertise, ADDRESS_MAX, "%s", wrong[i]);
+        assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), TL_E_CONFIG);
+        assert_null(h);
+    }
+}
+
 int main(void) {
     (void)signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_port_is_told),
         cmocka_unit_test(readiness_says_why_not),
         cmocka_unit_test(pages_are_served),
+        cmocka_unit_test(what_is_announced_may_differ),
+        cmocka_unit_test(what_nobody_can_call_is_not_announced),
         cmocka_unit_test(only_reading_is_allowed),
         cmocka_unit_test(connections_are_bounded),
         cmocka_unit_test(another_service_can_scrape),
