@@ -98,9 +98,12 @@ char *tl_metrics_text(size_t *ret_size);
 /* CPU seconds (user + system) and resident bytes of this process. */
 void tl_process_usage(double *ret_cpu_seconds, uint64_t *ret_resident_bytes);
 
-/* Scrape http://HTTP/metrics, `http` being "host:port", until deadline_ms
- * (CLOCK_MONOTONIC, as tl_now_ms()): malloc'ed text of at most 4 MiB.
+/* Read http://HTTP/PATH, `http` being "host:port", until deadline_ms (CLOCK_MONOTONIC,
+ * as tl_now_ms()): malloc'ed text of at most 4 MiB.
  *   TL_E_TIMEOUT, _REFUSED, _PROTOCOL (not a 200), _TOOBIG, _UNAVAILABLE */
+TL_MUST_USE int tl_http_get(const char *http, const char *path, int64_t deadline_ms,
+                            char **ret_text);
+/* The same of /metrics. */
 TL_MUST_USE int tl_metrics_fetch(const char *http, int64_t deadline_ms,
                                  char **ret_text);
 /* Value of a sample in such a text by name and (sub)string of labels (NULL: any,

@@ -1,5 +1,5 @@
-/* metrics_fetch.c - another service's /metrics, through libcurl, bounded in time and
- * size. */
+/* metrics_fetch.c - another service's pages, /metrics above all, through libcurl,
+ * bounded in time and size. */
 #include "throughline/service.h"
 
 #include <curl/curl.h>
@@ -66,9 +66,10 @@ static CURLcode transfer(CURL *curl, const char *url, long timeout_ms, struct bo
     return curl_easy_perform(curl);
 }
 
-int tl_metrics_fetch(const char *http, int64_t deadline_ms, char **ret_text) {
+int tl_http_get(const char *http, const char *path, int64_t deadline_ms,
+                char **ret_text) {
     char url[512];
-    const int n = snprintf(url, sizeof(url), "http://%s/metrics", http);
+    const int n = snprintf(url, sizeof(url), "http://%s%s", http, path);
     if (n < 0 || (size_t)n >= sizeof(url)) {
         return tl_fail(TL_E_INVALID, "the address %.64s is too long", http);
     }
@@ -92,4 +93,8 @@ int tl_metrics_fetch(const char *http, int64_t deadline_ms, char **ret_text) {
     }
     *ret_text = b.text;
     return 0;
+}
+
+int tl_metrics_fetch(const char *http, int64_t deadline_ms, char **ret_text) {
+    return tl_http_get(http, "/metrics", deadline_ms, ret_text);
 }

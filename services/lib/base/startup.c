@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define TABLES_MAX 3u
+#define READY_MS   2000
 
 /* The tables in the order in which they are asked, each with what it fills. */
 struct startup {
@@ -38,7 +39,10 @@ static void print_help(const struct startup *s) {
     }
     (void)puts("\nOptions of every service:");
     tl_config_help(&tl_service_table, stdout);
-    (void)puts("  --help, --version\n      Print this, or the version, and exit.\n\n"
+    (void)puts("  --help, --version\n      Print this, or the version, and exit.\n"
+               "  --ready\n      Ask the service that answers at THROUGHLINE_HTTP "
+               "whether it is ready: exit 0,\n      or 1 and why not. For container "
+               "health checks.\n\n"
                "Keys of the job, over those of its file:");
     tl_config_help(&tl_job_table, stdout);
     (void)puts("\nEach can also be a variable: --batch is THROUGHLINE_BATCH. "
@@ -56,7 +60,24 @@ static void print_flags(const struct startup *s) {
     for (size_t i = 0; i < s->count; i++) {
         tl_config_flags(s->tables[i], stdout);
     }
-    (void)puts("--help\n--version");
+    (void)puts("--help\n--ready\n--version");
+}
+
+/* For a health check in an image that has no other HTTP client. */
+static int ask_ready(const struct startup *s) {
+    char *text = NULL;
+    int rc = tl_config_defaults(&tl_service_table, s->options);
+    if (rc == 0) {
+        rc = tl_config_environment(&tl_service_table, s->options);
+    }
+    if (rc == 0) {
+        rc = tl_http_get(s->options->http, "/readyz", tl_now_ms() + READY_MS, &text);
+    }
+    free(text);
+    if (rc != 0) {
+        (void)fprintf(stderr, "%s: not ready: %s\n", s->program, tl_error_text());
+    }
+    return rc == 0 ? TL_EXIT_OK : TL_EXIT_FAILED;
 }
 
 /* The last two are for the documentation and for shell completion. */
@@ -65,6 +86,8 @@ static bool answer(const struct startup *s, const char *flag) {
         print_help(s);
     } else if (strcmp(flag, "--version") == 0) {
         (void)printf("%s %s\n", s->program, TL_VERSION);
+    } else if (strcmp(flag, "--ready") == 0) {
+        exit(ask_ready(s));
     } else if (strcmp(flag, "--help-markdown") == 0) {
         print_markdown(s);
     } else if (strcmp(flag, "--help-flags") == 0) {

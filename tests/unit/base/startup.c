@@ -73,6 +73,27 @@ static void help_and_version_are_answered(void **state) {
     assert_non_null(strstr(child.out, "| `pace` | whole number | `4` |"));
 }
 
+/* As a container's health check asks, while the service answers in another process. */
+static void a_service_is_asked_whether_it_is_ready(void **state) {
+    (void)state;
+    struct tl_http *http = NULL;
+    char address[TL_NAME_MAX * 4];
+    assert_int_equal(tl_http_start("127.0.0.1:0", NULL, NULL, &http, address), 0);
+    (void)setenv("THROUGHLINE_HTTP", address, 1);
+    tl_health_ready("joining");
+    START("--ready");
+    assert_int_equal(child.status, TL_EXIT_FAILED);
+    assert_memory_equal(child.err, "tl-test: not ready: ", 20);
+    tl_health_ready(NULL);
+    START("--ready");
+    assert_string_equal(child.err, "");
+    assert_int_equal(child.status, 0);
+    tl_http_stop(http);
+    START("--ready");
+    assert_int_equal(child.status, TL_EXIT_FAILED);
+    (void)unsetenv("THROUGHLINE_HTTP");
+}
+
 static void everything_finds_its_place(void **state) {
     (void)state;
     char expected[512];
@@ -186,6 +207,7 @@ static int setup(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(help_and_version_are_answered),
+        cmocka_unit_test(a_service_is_asked_whether_it_is_ready),
         cmocka_unit_test(everything_finds_its_place),
         cmocka_unit_test(flags_go_before_variables_before_the_file),
         cmocka_unit_test(mistakes_are_one_line),
