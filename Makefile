@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 BUILD := build/release
 
-.PHONY: help bootstrap test-bootstrap build demo check test bench lint format install clean
+.PHONY: help bootstrap test-bootstrap build demo check test torture bench lint format install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -27,6 +27,9 @@ check: test-bootstrap ## unit tests: the inner loop, under a minute once built
 
 test: test-bootstrap ## every test: units, then real processes killed for real
 	@scripts/test release
+
+torture: build ## 500 random faults in one run of a job; TL_TEST_SEED=N repeats it
+	@TL_TEST_SEED=$(TL_TEST_SEED) TL_TORTURE_FAULTS=500 $(BUILD)/tests/integration_torture
 
 bench: build ## measure; each line has a ratio, its reference and a verdict
 	@scripts/bench

@@ -16,8 +16,8 @@ static struct rig rig;
 
 static int start(void **state) {
     int rc = scratch_setup(state);
-    const char *job =
-        rig_job(", \"server\": {\"idle_ms\": " IDLE_MS ", \"max_connections\": 1200}");
+    const char *job = rig_job(
+        ", \"server\": {\"idle_ms\": " IDLE_MS ", \"max_connections\": 1200}", "none");
     rig_start_server(&rig, job);
     for (unsigned i = 0; i < RIG_WORKERS; i++) {
         rig_start_worker(&rig, i, job, rig.address, SHARED_RATE);

@@ -92,7 +92,7 @@ static inline void rig_expect(const struct rig *rig, const char *name,
 
 /* A job whose end does not come, of a small model. `more` is JSON: further keys, each
  * with a comma before it. */
-static inline const char *rig_job(const char *more) {
+static inline const char *rig_job(const char *more, const char *strategy) {
     char text[4096];
     (void)snprintf(
         text, sizeof(text),
@@ -103,9 +103,9 @@ static inline const char *rig_job(const char *more) {
         "\"train_labels\": \"%1$s/train-labels-idx1-ubyte.gz\", "
         "\"test_images\": \"%1$s/t10k-images-idx3-ubyte.gz\", "
         "\"test_labels\": \"%1$s/t10k-labels-idx1-ubyte.gz\"}, "
-        "\"strategy\": \"none\", \"batch\": 8, \"until\": {\"updates\": "
+        "\"strategy\": \"%3$s\", \"batch\": 8, \"until\": {\"updates\": "
         "1000000000}%2$s}",
-        TL_SOURCE_DIR "/datasets/fashion-mnist-subset", more);
+        TL_SOURCE_DIR "/datasets/fashion-mnist-subset", more, strategy);
     return scratch_write("rig.json", text);
 }
 

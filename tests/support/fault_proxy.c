@@ -33,6 +33,7 @@ struct conn {
     unsigned users; /* threads */
     bool over;
     bool struck; /* by the present fault; then it does not strike it again */
+    bool silent; /* half-open: its server is gone for good, and it does not know */
     LIST_ENTRY(conn) link;
 };
 
@@ -148,6 +149,7 @@ struct order {
 static void fault_cut(struct conn *c, enum fault_kind kind) {
     if (kind == FAULT_HALF_OPEN) {
         (void)shutdown(c->fd[1], SHUT_RDWR);
+        c->silent = true;
     } else {
         conn_cut(c, kind == FAULT_RESET);
     }
@@ -195,8 +197,7 @@ static struct order look(struct flow *f) {
             break;
         }
     }
-    /* Once its server is gone a half-open connection stays silent for good. */
-    o.hold = o.hold || (fault->kind == FAULT_HALF_OPEN && f->conn->struck);
+    o.hold = o.hold || f->conn->silent;
     o.over = p->stopping || f->conn->over;
     pthread_mutex_unlock(&p->lock);
     return o;

@@ -178,6 +178,8 @@ static ssize_t end_by(enum fault_kind kind) {
     while ((n = hear(fd, bytes, sizeof(bytes), 300)) > 0) {
     }
     assert_int_equal(fault_proxy_fired(p), 1);
+    fault_proxy_set(p, NULL); /* what has been done to a connection stays done */
+    assert_int_equal(hear(fd, bytes, sizeof(bytes), 50) > 0, 0);
     (void)close(fd);
     fault_proxy_stop(p);
     return n;

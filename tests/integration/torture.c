@@ -1,0 +1,528 @@
+/* Random faults, one after another, in one run of a job: each has to have happened,
+ * after each the work goes on in time, and in the end the model has learned, every loss
+ * has been counted exactly and nobody has grown.
+ *
+ * TL_TORTURE_FAULTS sets how many (`make torture`: 500), TL_TEST_SEED repeats a run. */
+#include "throughline/data.h"
+#include "throughline/member.h"
+
+#include "cluster.h"
+
+#include <ftw.h>
+
+#define FAULTS     50
+#define TARGET     0.70  /* accuracy */
+#define GOES_ON_MS 20000 /* request_ms, lease, back-off and a restart, with room */
+#define YEAR       UINT64_C(31536000) /* seconds */
+#define GROWTH     1.10
+#define GROWTH_KIB 2048 /* buffers that wait for a crowd: serve keeps up to 16 */
+
+static struct cluster cluster;
+static uint64_t random_state;
+
+static uint64_t below(uint64_t n) {
+    return tl_random_next(&random_state) % n;
+}
+
+static void soon(bool (*condition)(void *), void *ctx, const char *what) {
+    int64_t deadline_ms = tl_now_ms() + 5000;
+    while (!condition(ctx)) {
+        if (tl_now_ms() > deadline_ms) {
+            fail_msg("the fault did not happen: %s", what);
+        }
+        rig_pause(2);
+    }
+}
+
+/* ---- processes
+ * ------------------------------------------------------------------------ */
+
+static void kill_and_restart(enum member m) {
+    cluster_kill(&cluster, m);
+    rig_pause((int)below(400));
+    cluster_start_member(&cluster, m);
+}
+
+static void kill_server(void) {
+    kill_and_restart(SERVER);
+}
+
+static void kill_worker(void) {
+    kill_and_restart((enum member)(WORKER_0 + below(CLUSTER_WORKERS)));
+}
+
+static void kill_checkpointer(void) {
+    kill_and_restart(CHECKPOINTER);
+}
+
+static void kill_monitor(void) {
+    kill_and_restart(MONITOR);
+}
+
+static void kill_all_at_once(void) {
+    for (int m = 0; m < MEMBERS; m++) {
+        cluster_kill(&cluster, (enum member)m);
+    }
+    for (int m = 0; m < MEMBERS; m++) {
+        cluster_start_member(&cluster, (enum member)m);
+    }
+}
+
+static bool is_stopped(void *ctx) {
+    char path[256];
+    char state = '?';
+    FILE *f = fopen(cluster_text(path, "/proc/%d/stat", *(pid_t *)ctx), "r");
+    bool found = f != NULL && fscanf(f, "%*d (%*[^)]) %c", &state) == 1;
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return found && state == 'T';
+}
+
+static void stop_for_a_while(pid_t pid, int ms) {
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    soon(is_stopped, &pid, "SIGSTOP");
+    rig_pause(ms);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+}
+
+static void stop_server(void) {
+    stop_for_a_while(cluster.members[SERVER].pid, 100 + (int)below(1500));
+}
+
+static void stop_worker(void) {
+    stop_for_a_while(cluster.members[WORKER_0 + below(CLUSTER_WORKERS)].pid,
+                     100 + (int)below(1500));
+}
+
+/* ---- Redis
+ * ------------------------------------------------------------------------------ */
+
+static void kill_redis(void) {
+    test_redis_kill(&cluster.redis);
+    rig_pause((int)below(400));
+    test_redis_restart(&cluster.redis, true);
+}
+
+static void lose_redis(void) {
+    test_redis_kill(&cluster.redis);
+    rig_pause((int)below(400));
+    test_redis_restart(&cluster.redis, false);
+}
+
+static void flush_redis(void) {
+    test_redis_flush(&cluster.redis);
+}
+
+static void stop_redis(void) {
+    stop_for_a_while(cluster.redis.pid, 100 + (int)below(1500));
+}
+
+/* ---- the network
+ * ------------------------------------------------------------------------- */
+
+static bool has_fired(void *ctx) {
+    return fault_proxy_fired(ctx) > 0;
+}
+
+static void disturb(struct fault_proxy *network, struct fault fault, int ms) {
+    fault_proxy_set(network, &fault);
+    soon(has_fired, network, "on the network");
+    rig_pause(ms);
+    fault_proxy_set(network, NULL);
+}
+
+static enum fault_direction any_direction(void) {
+    return below(2) == 0 ? FAULT_REQUESTS : FAULT_REPLIES;
+}
+
+static void net_delay(void) {
+    disturb(cluster.network,
+            (struct fault){.kind = FAULT_DELAY, .amount = 5 + below(50)}, 300);
+}
+
+static void net_throttle(void) {
+    disturb(cluster.network,
+            (struct fault){.kind = FAULT_THROTTLE, .amount = 200000 + below(800000)},
+            500);
+}
+
+static void net_partition(void) {
+    disturb(cluster.network, (struct fault){.kind = FAULT_STALL},
+            100 + (int)below(3000));
+}
+
+static void net_stall_one_way(void) {
+    disturb(cluster.network,
+            (struct fault){.kind = FAULT_STALL, .direction = any_direction()},
+            100 + (int)below(3000));
+}
+
+/* At a random byte of what one connection says next. */
+static void net_at_a_byte(enum fault_kind kind) {
+    disturb(cluster.network,
+            (struct fault){.kind = kind,
+                           .direction = any_direction(),
+                           .after = below(150000),
+                           .times = 1},
+            0);
+}
+
+static void net_half_open(void) {
+    net_at_a_byte(FAULT_HALF_OPEN);
+}
+
+static void net_reset(void) {
+    net_at_a_byte(FAULT_RESET);
+}
+
+static void net_truncate(void) {
+    net_at_a_byte(FAULT_TRUNCATE);
+}
+
+static void net_flip(void) {
+    net_at_a_byte(FAULT_FLIP);
+}
+
+static void redis_partition(void) {
+    disturb(cluster.redis_network, (struct fault){.kind = FAULT_STALL},
+            100 + (int)below(2000));
+}
+
+static void redis_slow(void) {
+    disturb(cluster.redis_network, (struct fault){.kind = FAULT_DELAY, .amount = 100},
+            500);
+}
+
+static void redis_reset(void) {
+    disturb(cluster.redis_network,
+            (struct fault){
+                .kind = FAULT_RESET, .direction = any_direction(), .after = below(200)},
+            100);
+}
+
+/* ---- intruders
+ * ---------------------------------------------------------------------------- */
+
+static int dial_server(void) {
+    struct sockaddr_in sin = {.sin_family = AF_INET,
+                              .sin_port = htons((uint16_t)cluster.port)};
+    sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sin, sizeof(sin)), 0);
+    return fd;
+}
+
+static bool has_bad_frames(void *ctx) {
+    return cluster_metric(&cluster, SERVER, "throughline_bad_frames_total") >
+           *(double *)ctx;
+}
+
+static void intruder(void) {
+    char bytes[512];
+    double before = cluster_metric(&cluster, SERVER, "throughline_bad_frames_total");
+    int fd = dial_server();
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (char)below(256);
+    }
+    assert_int_equal(send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL), sizeof(bytes));
+    soon(has_bad_frames, &before, "an intruder was not counted");
+    (void)close(fd);
+}
+
+static void idle_crowd(void) {
+    int fd[100];
+    double before = cluster_metric(&cluster, SERVER, "throughline_bad_frames_total");
+    for (int i = 0; i < 100; i++) {
+        fd[i] = dial_server();
+    }
+    soon(has_bad_frames, &before, "an idle connection was not closed");
+    for (int i = 0; i < 100; i++) {
+        (void)close(fd[i]);
+    }
+}
+
+/* ---- the machine
+ * --------------------------------------------------------------------------- */
+
+static void disk_full(void) {
+    char path[256];
+    char block[65536] = {0};
+    (void)cluster_text(path, "%s/ballast", cluster.store);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    ssize_t n = 0;
+    while ((n = write(fd, block, sizeof(block))) > 0) {
+    }
+    assert_true(n < 0 && errno == ENOSPC);
+    (void)close(fd);
+    rig_pause(300 + (int)below(700));
+    assert_int_equal(unlink(path), 0);
+}
+
+static void disk_read_only(void) {
+    char path[256];
+    /* While somebody writes there the kernel refuses. */
+    int64_t deadline_ms = tl_now_ms() + 5000;
+    while (mount(NULL, cluster.store, NULL, MS_REMOUNT | MS_RDONLY, NULL) != 0) {
+        assert_true(errno == EBUSY && tl_now_ms() < deadline_ms);
+        rig_pause(1);
+    }
+    assert_int_equal(open(cluster_text(path, "%s/x", cluster.store), O_CREAT, 0600),
+                     -1);
+    assert_int_equal(errno, EROFS);
+    rig_pause(300 + (int)below(700));
+    assert_int_equal(mount(NULL, cluster.store, NULL, MS_REMOUNT, NULL), 0);
+}
+
+static char newest_part[PATH_MAX];
+
+static int look_for_part(const char *path, const struct stat *st, int type,
+                         struct FTW *ftw) {
+    (void)ftw;
+    if (type == FTW_F && st->st_size > 0 && strstr(path, "/part-") != NULL &&
+        strcmp(path, newest_part) > 0) {
+        (void)snprintf(newest_part, sizeof(newest_part), "%s", path);
+    }
+    return 0;
+}
+
+/* A bit of the newest snapshot is another one, and the server needs it at once. */
+static void damage_a_snapshot(void) {
+    newest_part[0] = '\0';
+    assert_int_equal(nftw(cluster.store, look_for_part, 8, FTW_PHYS), 0);
+    int fd = open(newest_part, O_RDWR | O_CLOEXEC);
+    char byte = 0;
+    if (fd >= 0 && pread(fd, &byte, 1, 1000) == 1) { /* not pruned meanwhile */
+        byte ^= 1;
+        assert_int_equal(pwrite(fd, &byte, 1, 1000), 1);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    kill_server();
+}
+
+/* No more descriptors: nobody new is served, whoever is connected goes on. */
+static void no_descriptors(void) {
+    enum member m = below(2) == 0 ? SERVER : CHECKPOINTER;
+    struct rlimit before;
+    struct rlimit none = {.rlim_cur = 3};
+    assert_int_equal(prlimit(cluster.members[m].pid, RLIMIT_NOFILE, NULL, &before), 0);
+    none.rlim_max = before.rlim_max;
+    assert_int_equal(prlimit(cluster.members[m].pid, RLIMIT_NOFILE, &none, NULL), 0);
+    (void)close(dial_server());
+    rig_pause(200 + (int)below(500));
+    assert_int_equal(prlimit(cluster.members[m].pid, RLIMIT_NOFILE, &before, NULL), 0);
+}
+
+/* By up to a year, for every process; `date` is one of them. */
+static void clock_jump(void) {
+    if (cluster.clock == NULL) {
+        return;
+    }
+    const char *argv[] = {"/bin/date", "+%s", NULL};
+    *cluster.clock = (int64_t)below(2 * YEAR) - (int64_t)YEAR;
+    struct outcome o = program_run(5, argv);
+    int64_t off = strtoll(o.out, NULL, 10) - (int64_t)time(NULL) - *cluster.clock;
+    outcome_done(&o);
+    assert_in_range(off + 5, 0, 10);
+}
+
+/* ---- the run
+ * ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    void (*strike)(void);
+    bool needs_mount;
+} faults[] = {
+    {"kill server", kill_server, false},
+    {"kill server", kill_server, false}, /* what it is all about: twice as often */
+    {"kill worker", kill_worker, false},
+    {"kill checkpointer", kill_checkpointer, false},
+    {"kill monitor", kill_monitor, false},
+    {"kill all five at once", kill_all_at_once, false},
+    {"stop server", stop_server, false},
+    {"stop worker", stop_worker, false},
+    {"kill Redis", kill_redis, false},
+    {"kill Redis, lose its data", lose_redis, false},
+    {"flush Redis", flush_redis, false},
+    {"stop Redis", stop_redis, false},
+    {"network: delay", net_delay, false},
+    {"network: throttle", net_throttle, false},
+    {"network: partition", net_partition, false},
+    {"network: stall one way", net_stall_one_way, false},
+    {"network: half-open", net_half_open, false},
+    {"network: reset", net_reset, false},
+    {"network: truncate", net_truncate, false},
+    {"network: flip a bit", net_flip, false},
+    {"Redis: partition", redis_partition, false},
+    {"Redis: slow", redis_slow, false},
+    {"Redis: reset", redis_reset, false},
+    {"intruder", intruder, false},
+    {"a hundred idle connections", idle_crowd, false},
+    {"disk full", disk_full, true},
+    {"disk read-only", disk_read_only, true},
+    {"newest snapshot damaged, server killed", damage_a_snapshot, false},
+    {"no descriptors", no_descriptors, false},
+    {"clock jumps", clock_jump, false},
+};
+#define KINDS (sizeof(faults) / sizeof(faults[0]))
+
+static bool has_ended(enum member m) {
+    struct pollfd fd = {.fd = cluster.members[m].pidfd, .events = POLLIN};
+    return poll(&fd, 1, 0) != 0;
+}
+
+/* Whoever ended by itself did so against the rules. */
+static void assert_all_alive(const char *after) {
+    for (int m = 0; m < MEMBERS; m++) {
+        if (has_ended((enum member)m)) {
+            cluster_tell(&cluster);
+            fail_msg("%s ended by itself after: %s", member_names[m], after);
+        }
+    }
+}
+
+static int64_t strike(unsigned number, size_t kind) {
+    int64_t start_ms = tl_now_ms();
+    faults[kind].strike();
+    int64_t lifted_ms = tl_now_ms();
+    int64_t wait_ms = cluster_goes_on(3, GOES_ON_MS);
+    print_message("%3u  %-40s %5lld ms, then on within %5lld ms\n", number,
+                  faults[kind].name, (long long)(lifted_ms - start_ms),
+                  (long long)wait_ms);
+    if (wait_ms < 0) {
+        cluster_tell(&cluster);
+        fail_msg("no progress within %d ms of: %s", GOES_ON_MS, faults[kind].name);
+    }
+    assert_all_alive(faults[kind].name);
+    return wait_ms;
+}
+
+static int64_t strike_all(unsigned count) {
+    int64_t longest_ms = 0;
+    for (unsigned i = 1; i <= count;) {
+        size_t kind = below(KINDS);
+        if (!faults[kind].needs_mount || cluster.store_is_mounted) {
+            int64_t ms = strike(i++, kind);
+            longest_ms = ms > longest_ms ? ms : longest_ms;
+        }
+    }
+    return longest_ms;
+}
+
+static double accuracy(void) {
+    char redis[256];
+    const char *argv[] = {"throughline",
+                          "evaluate",
+                          cluster.job,
+                          cluster_text(redis, "--redis=%s", cluster.redis_url),
+                          "--run=torture",
+                          "--json",
+                          NULL};
+    json_t *result = program_json(30, argv);
+    double v = number(result, "accuracy");
+    json_decref(result);
+    return v;
+}
+
+static void learns(void) {
+    int64_t deadline_ms = tl_now_ms() + 60000;
+    double v = accuracy();
+    while (v < TARGET && tl_now_ms() < deadline_ms) {
+        rig_pause(500);
+        v = accuracy();
+    }
+    print_message("accuracy %.3f\n", v);
+    assert_true(v >= TARGET);
+}
+
+/* Declared as the monitor would; everybody winds down by himself. */
+static void declare_end(void) {
+    const struct tl_member_config config = {
+        .redis = cluster.redis_url, .job = "rig", .run = "torture", .lease_ms = 1000};
+    struct tl_member *m = NULL;
+    assert_int_equal(tl_member_open(&config, &m), 0);
+    assert_int_equal(tl_member_declare_end(m, "enough", tl_now_ms() + 5000), 0);
+    tl_member_close(m);
+}
+
+/* The workers' side is in their ledgers, the other in the server's state: in its last
+ * words, since it folds nothing more after the end. */
+static void the_end_accounts_for_every_gradient(void) {
+    double folded = -1;
+    double lost = -1;
+    double acknowledged = 0;
+    declare_end();
+    while (!has_ended(SERVER)) {
+        (void)cluster_try_metric(&cluster, SERVER, "throughline_gradients_folded_total",
+                                 &folded);
+        (void)cluster_try_metric(&cluster, SERVER, "throughline_gradients_lost_total",
+                                 &lost);
+        rig_pause(10);
+    }
+    for (int m = 0; m < MEMBERS; m++) {
+        cluster_expect_end(&cluster, (enum member)m);
+    }
+    for (unsigned w = 0; w < CLUSTER_WORKERS; w++) {
+        acknowledged += (double)cluster_acknowledged(w);
+    }
+    print_message("%.0f acknowledged, %.0f in the state, %.0f lost\n", acknowledged,
+                  folded, lost);
+    assert_true(acknowledged == folded + lost);
+}
+
+/* Each process as it was when it was warm; who has been killed since is compared with
+ * its first life. */
+static void assert_nobody_has_grown(const long warm_kib[MEMBERS]) {
+    for (int m = 0; m < MEMBERS; m++) {
+        long kib = cluster_resident_kib(&cluster, (enum member)m);
+        print_message("%-13s %6ld KiB, was %6ld\n", member_names[m], kib, warm_kib[m]);
+        if ((double)kib > GROWTH * (double)warm_kib[m] + GROWTH_KIB) {
+            fail_msg("%s has grown from %ld to %ld KiB", member_names[m], warm_kib[m],
+                     kib);
+        }
+    }
+}
+
+static void a_job_survives_random_faults(void **state) {
+    (void)state;
+    const char *count = getenv("TL_TORTURE_FAULTS");
+    const char *seed = getenv("TL_TEST_SEED");
+    long warm_kib[MEMBERS];
+    random_state = seed != NULL && seed[0] != '\0' ? strtoull(seed, NULL, 10)
+                                                   : (uint64_t)tl_now_ms();
+    print_message("TL_TEST_SEED=%llu\n", (unsigned long long)random_state);
+    if (cluster_goes_on(400, 60000) < 0) {
+        fail_msg("no warm-up");
+    }
+    for (int m = 0; m < MEMBERS; m++) {
+        warm_kib[m] = cluster_resident_kib(&cluster, (enum member)m);
+    }
+    unsigned n = count != NULL ? (unsigned)strtoul(count, NULL, 10) : FAULTS;
+    int64_t longest_ms = strike_all(n);
+    print_message("%u faults; longest wait for the work to go on: %lld ms\n", n,
+                  (long long)longest_ms);
+    learns();
+    assert_nobody_has_grown(warm_kib);
+    the_end_accounts_for_every_gradient();
+}
+
+static int start(void **state) {
+    int rc = scratch_setup(state);
+    cluster_start(&cluster);
+    return rc;
+}
+
+static int stop(void **state) {
+    cluster_stop(&cluster);
+    return scratch_teardown(state);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_job_survives_random_faults)};
+    return cmocka_run_group_tests_name("torture", tests, start, stop);
+}
