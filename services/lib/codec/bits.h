@@ -23,6 +23,12 @@ static inline float float_of(uint32_t bits) {
     return x;
 }
 
+/* a where `chosen`, else b: without a branch, so that loops vectorise. */
+static inline uint32_t select_bits(int chosen, uint32_t a, uint32_t b) {
+    const uint32_t mask = (uint32_t)-chosen;
+    return (a & mask) | (b & ~mask);
+}
+
 static inline uint16_t load_u16(const uint8_t *at) {
     uint16_t x;
     memcpy(&x, at, sizeof(x));

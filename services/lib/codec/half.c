@@ -28,19 +28,22 @@ static inline uint32_t f16_of_small(uint32_t magnitude) {
 static inline uint16_t f16_of(float x) {
     const uint32_t bits = bits_of(x), magnitude = bits & BITS_MAGNITUDE;
     const uint32_t smallest_normal = 113u << 23;
-    uint32_t half = magnitude < smallest_normal ? f16_of_small(magnitude)
-                                                : f16_of_normal(magnitude);
-    half = magnitude > 0x477fe000u ? F16_LARGEST : half;
-    half = magnitude == BITS_INFINITY ? F16_INFINITY : half;
-    half = magnitude > BITS_INFINITY ? F16_NAN : half;
+    uint32_t half = select_bits(magnitude < smallest_normal, f16_of_small(magnitude),
+                                f16_of_normal(magnitude));
+    half = select_bits(magnitude > 0x477fe000u, F16_LARGEST, half);
+    half = select_bits(magnitude == BITS_INFINITY, F16_INFINITY, half);
+    half = select_bits(magnitude > BITS_INFINITY, F16_NAN, half);
     return (uint16_t)(half | (bits >> 16 & 0x8000u));
 }
 
-/* The bits as a float32 are the value times 2^-112, subnormal ones too. */
+/* Subnormal ones are whole multiples of the smallest step; no float32 on the way is
+ * subnormal, which many machines are slow at. */
 static inline float f16_value(uint16_t half) {
-    const uint32_t magnitude = (uint32_t)(half & 0x7fffu) << 13;
-    uint32_t bits = bits_of(float_of(magnitude) * 0x1p112f);
-    bits = (half & F16_INFINITY) == F16_INFINITY ? magnitude | BITS_INFINITY : bits;
+    const uint32_t magnitude = half & 0x7fffu;
+    const uint32_t small = bits_of((float)(int32_t)magnitude * 0x1p-24f);
+    const uint32_t normal = (magnitude << 13) + (112u << 23);
+    uint32_t bits = select_bits(magnitude < 0x0400u, small, normal);
+    bits = select_bits(magnitude >= F16_INFINITY, normal | BITS_INFINITY, bits);
     return float_of(bits | (uint32_t)(half & 0x8000u) << 16);
 }
 

@@ -12,7 +12,7 @@
 
 #define SCALE_BYTES 4u
 #define BLOCK_BYTES (SCALE_BYTES + TL_INT8_BLOCK)
-#define CODE_MAX    127.0f
+#define CODE_MAX    127
 /* Its reciprocal is finite; what is smaller is 0, and stays with the sender. */
 #define SCALE_MIN   0x1p-120f
 /* Adding it leaves the nearest whole number, to even, in the lowest bits. */
@@ -43,7 +43,7 @@ static inline float scale_of(uint32_t largest) {
     if (largest >= BITS_INFINITY) {
         return NAN;
     }
-    float scale = float_of(largest) / CODE_MAX;
+    float scale = float_of(largest) / (float)CODE_MAX;
     scale = scale < TL_INT8_SCALE_MAX ? scale : TL_INT8_SCALE_MAX;
     return scale >= SCALE_MIN ? scale : 0.0f;
 }
@@ -53,9 +53,10 @@ static inline void encode_codes(const float *values, size_t n, float reciprocal,
     INDEPENDENT
     for (size_t i = 0; i < n; i++) {
         float x = values[i] * reciprocal;
-        x = x < CODE_MAX ? x : CODE_MAX;
-        x = x > -CODE_MAX ? x : -CODE_MAX;
-        out[i] = (uint8_t)(bits_of(x + ROUND) - bits_of(ROUND));
+        int32_t code = (int32_t)(bits_of(x + ROUND) - bits_of(ROUND));
+        code = code < CODE_MAX ? code : CODE_MAX;
+        code = code > -CODE_MAX ? code : -CODE_MAX;
+        out[i] = (uint8_t)code;
     }
 }
 

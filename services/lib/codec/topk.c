@@ -26,7 +26,9 @@ static void count_digits(const float *values, uint64_t count, unsigned digit,
     memset(bins, 0, BINS * sizeof(*bins));
     for (uint64_t i = 0; i < count; i++) {
         uint32_t magnitude = magnitude_of(values[i]);
-        bins[magnitude >> shift & masks[digit]] += ((magnitude ^ prefix) & above) == 0;
+        if (((magnitude ^ prefix) & above) == 0) {
+            bins[magnitude >> shift & masks[digit]]++;
+        }
     }
 }
 
