@@ -35,14 +35,16 @@ struct tl_client;
 
 /* Zero means the default for every number. Strings are copied. */
 struct tl_client_config {
-    const char *servers;  /* "tcp://h:p,unix:///p": one address per shard, in order;
-                             or NULL: ask Redis */
-    const char *redis;    /* redis://... or unix:///...; finds servers that move */
-    const char *job;      /* with redis: required */
-    const char *run;      /* with redis: required */
-    uint64_t job_digest;  /* 0: do not compare; job and run are not compared if NULL */
-    uint32_t worker;      /* this worker's number, unique in the job */
-    int observer;         /* 1: only pulls (a monitor); may not join or push */
+    const char *servers; /* "tcp://h:p,unix:///p": one address per shard, in order;
+                            or NULL: ask Redis */
+    const char *redis;   /* redis://... or unix:///...; finds servers that move */
+    const char *job;     /* with redis or secret_file: required */
+    const char *run;     /* with redis or secret_file: required */
+    uint64_t job_digest; /* 0: do not compare; job and run are not compared if NULL */
+    const char *secret_file; /* the job's secret, or a worker's key (an observer's: a
+                                monitor's); needs job and run; NULL or "": none */
+    uint32_t worker;         /* this worker's number, unique in the job */
+    int observer;            /* 1: only pulls (a monitor); may not join or push */
     uint32_t patience_ms; /* how long a call waits for dead servers (default 120,000) */
     uint32_t request_ms;  /* longest silence of a server that was asked something
                              (default 10,000; servers answer within 5,000) */
@@ -88,7 +90,7 @@ struct tl_client_stats {
 };
 
 /* Nothing is contacted yet. TL_E_CONFIG names the field, or what is wrong with the
- * ledger. */
+ * ledger or the secret. */
 TL_MUST_USE int tl_client_open(const struct tl_client_config *config,
                                struct tl_client **ret_client);
 void tl_client_free(struct tl_client *client); /* NULL is legal; does not leave */
@@ -99,6 +101,7 @@ void tl_client_free(struct tl_client *client); /* NULL is legal; does not leave 
  *   TL_E_TIMEOUT   not every shard could be reached within patience_ms: names it
  *   TL_E_FENCED    a newer process runs under this worker number
  *   TL_E_MISMATCH  the servers run another job, or do not belong together
+ *   TL_E_AUTH      the servers and secret_file do not know the same secret
  *   TL_E_ENDED     the job is over */
 TL_MUST_USE int tl_client_join(struct tl_client *client,
                                struct tl_client_join *ret_join);

@@ -59,7 +59,8 @@ extern "C" {
     X(UNAVAILABLE, 28, true, "not reachable")                                          \
     X(UNSUPPORTED, 29, false, "not supported")                                         \
     X(INTERRUPTED, 30, true, "interrupted")                                            \
-    X(NOTMODIFIED, 31, true, "nothing newer")
+    X(NOTMODIFIED, 31, true, "nothing newer")                                          \
+    X(AUTH, 32, false, "does not prove to belong to this job")
 
 enum tl_error {
 #define TL_ERROR_ENUM(name, value, retriable, text) TL_E_##name = -(value),

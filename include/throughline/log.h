@@ -20,6 +20,7 @@
 #include "throughline/codec.h"
 #include "throughline/error.h"
 #include "throughline/record.h"
+#include "throughline/trust.h"
 #include "throughline/wire.h"
 
 #include <stdbool.h>
@@ -31,11 +32,12 @@ struct tl_direct_config {
     uint32_t shard;
     enum tl_role role;
     uint32_t worker;
-    const char *job, *run; /* NULL or "": not compared; copied */
-    uint64_t job_digest;   /* 0: not compared */
-    uint32_t request_ms;   /* longest silence of a server during a request, > 0 */
-    bool unix_checksum;    /* payload checksums on Unix sockets too */
-    bool shared_memory;    /* Unix sockets: payloads through shared memory */
+    const char *job, *run;        /* NULL or "": not compared; copied */
+    uint64_t job_digest;          /* 0: not compared */
+    const struct tl_trust *trust; /* borrowed; NULL: the server proves nothing */
+    uint32_t request_ms; /* longest silence of a server during a request, > 0 */
+    bool unix_checksum;  /* payload checksums on Unix sockets too */
+    bool shared_memory;  /* Unix sockets: payloads through shared memory */
     /* Where the shard's server is now; asked again before each connection. TL_E_CONFIG
      * ends the request, other errors count as a server that cannot be reached. */
     int (*find)(void *ctx, uint32_t shard, struct tl_address *ret_address);
@@ -102,8 +104,9 @@ TL_MUST_USE int tl_direct_begin(struct tl_direct *d,
  *   TL_E_MISMATCH  the server is of another job, run or shard, or the model has changed
  *   TL_E_ENDED     the job is over; this request cannot be served any more
  *   TL_E_PROTOCOL  a version went back within an epoch, or the server breaks the
- * protocol again and again TL_E_DENIED, TL_E_INVALID, ...  what the server says no to
- * for good */
+ *                  protocol again and again
+ *   TL_E_AUTH      server and client do not know the same secret
+ *   TL_E_DENIED, TL_E_INVALID, ...  what the server says no to for good */
 TL_MUST_USE int tl_direct_advance(struct tl_direct *d, int64_t now_ms);
 int tl_direct_fd(const struct tl_direct *d); /* -1: only the time matters */
 short tl_direct_events(const struct tl_direct *d);

@@ -12,6 +12,7 @@
 
 #include "throughline/error.h"
 #include "throughline/fold.h"
+#include "throughline/trust.h"
 #include "throughline/wire.h"
 
 #include <stdbool.h>
@@ -24,12 +25,15 @@ struct tl_serve_config {
     struct tl_fold *fold; /* borrowed; owned by the caller, touched only by the loop */
     const char *job, *run;
     uint64_t job_digest;
-    uint64_t parameters;      /* of the whole model */
-    uint64_t writer;          /* random number of this process */
-    uint32_t max_connections; /* further ones are told TL_E_LIMIT and closed */
-    uint32_t frame_ms;        /* a begun frame, or reply, must be through within this */
-    uint32_t wait_ms;         /* longest wait of a pull before NOTMODIFIED */
-    bool unix_checksum;       /* payload checksums on Unix sockets too */
+    uint64_t parameters;          /* of the whole model */
+    uint64_t writer;              /* random number of this process */
+    const struct tl_trust *trust; /* what callers must prove; borrowed; NULL: nothing */
+    bool without_secret;      /* listen where other machines can connect all the same */
+    uint32_t max_connections; /* that were welcomed; further ones get TL_E_LIMIT */
+    uint32_t frame_ms;  /* a begun frame, a reply, and the opening of a connection must
+                           be  through within this */
+    uint32_t wait_ms;   /* longest wait of a pull before NOTMODIFIED */
+    bool unix_checksum; /* payload checksums on Unix sockets too */
     /* A caller has seen `epoch` of another writer, not below ours: take a higher one
      * (tl_serve_set_epoch) before serving on. Until then its requests get TL_E_EPOCH.
      */
@@ -43,6 +47,9 @@ struct tl_serve_config {
 /* Counters since start; gauges as of now. */
 struct tl_serve_stats {
     uint64_t connections, connections_open, connections_refused, frames, bad_frames;
+    uint64_t strangers_open;    /* connections that were not welcomed yet */
+    uint64_t strangers_dropped; /* by newer ones, or for being slow to open */
+    uint64_t auth_failures;     /* proofs that were wrong or missing */
     uint64_t pushes, pulls, snapshots, bytes_received, bytes_sent;
     double fold_seconds, fold_stall_seconds_max; /* longest fold of one record; longest
                                                     a cut held the loop */
@@ -52,7 +59,8 @@ TL_MUST_USE int tl_serve_new(const struct tl_serve_config *config,
                              struct tl_serve **ret_serve);
 /* Listen on "tcp://host:port" (port 0: any) or "unix:///path" (a dead socket there is
  * replaced). ret_bound gets the address as others can use it.
- *   TL_E_CONFIG  in use, not ours, path too long */
+ *   TL_E_CONFIG  in use, not ours, path too long; or other machines could connect
+ * there, and nothing is asked of them */
 TL_MUST_USE int tl_serve_listen(struct tl_serve *s, const char *address,
                                 char *ret_bound, size_t size);
 void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch);

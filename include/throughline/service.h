@@ -7,6 +7,7 @@
 #include "throughline/config.h"
 #include "throughline/error.h"
 #include "throughline/job.h"
+#include "throughline/trust.h"
 #include "throughline/wire.h"
 
 #include <stdbool.h>
@@ -37,7 +38,10 @@ struct tl_service_options {
     int log_level;                        /* "log_level": debug, info, warning, error */
     uint32_t index; /* "index": shard, worker number; default: JOB_COMPLETION_INDEX, or
                        on Kubernetes the number at the end of HOSTNAME, or 0 */
+    struct tl_trust_files trust; /* table tl_trust_table */
 };
+/* Who may talk: for services, and for commands that ask servers. */
+extern const struct tl_option_table tl_trust_table;
 extern const struct tl_option_table tl_service_table;
 
 /* Parse argv of a service: --help and --version are answered (exit 0), the job (--job,

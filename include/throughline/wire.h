@@ -64,6 +64,8 @@ enum tl_kind {
     TL_KIND_SHARE = 21,  /* Unix sockets: lend me memory for payloads */
     TL_KIND_SHARED = 22, /* status; position: bytes of an area; the memory's descriptor
                             comes with the frame's first byte */
+    TL_KIND_PROOF = 23,  /* the caller's answer to CHALLENGE; answered by WELCOME */
+    TL_KIND_CHALLENGE = 24, /* reply to HELLO by a server that has a secret: auth.h */
 };
 
 enum tl_flag {
@@ -127,18 +129,22 @@ enum tl_role {
 };
 const char *tl_role_name(enum tl_role role); /* "server", ...; "?" */
 
-#define TL_NAME_MAX 64u /* job and run names with the final NUL: [a-z0-9-] */
+#define TL_NAME_MAX    64u /* job and run names with the final NUL: [a-z0-9-] */
+#define TL_NONCE_BYTES 32u
 
 /* Payload of HELLO. `job_digest` is that of job.h; 0 means "do not compare" (a
  * trainer that is not ours), and so does an empty job or run name. header.epoch is the
  * newest epoch the caller has seen for this shard and `writer` whose it was (0: none):
- * a server that finds itself older takes a higher epoch before it serves. */
+ * a server that finds itself older takes a higher epoch before it serves. `nonce` is
+ * fresh randomness of a caller that has a secret (auth.h), zeroes of one that has none.
+ */
 struct tl_hello {
     enum tl_role role;
     char job[TL_NAME_MAX];
     char run[TL_NAME_MAX];
     uint64_t job_digest;
     uint64_t writer;
+    uint8_t nonce[TL_NONCE_BYTES];
 };
 
 /* Payload of WELCOME; header.epoch and read_version are the shard's. Decoding checks
@@ -154,7 +160,7 @@ struct tl_welcome {
         ignores_norm; /* pushes may leave header.norm 0: the fold does not clip by it */
 };
 
-#define TL_HELLO_BYTES   152u
+#define TL_HELLO_BYTES   184u
 #define TL_WELCOME_BYTES 40u
 void tl_hello_encode(const struct tl_hello *h, uint8_t buf[TL_HELLO_BYTES]);
 TL_MUST_USE int tl_hello_decode(const uint8_t *bytes, size_t size,
@@ -217,12 +223,25 @@ struct tl_link;
 
 TL_MUST_USE int tl_link_new(struct tl_link **ret_link);
 void tl_link_free(struct tl_link *l);
+/* What to show and ask of servers from the next connection on: trust.h. Borrowed; NULL,
+ * as at first: nothing. */
+struct tl_trust;
+void tl_link_set_trust(struct tl_link *l, const struct tl_trust *trust);
 
 /* Begin to connect; an open connection is dropped first. Names are resolved here
  * (may block for the resolver's time). TL_E_REFUSED, TL_E_UNAVAILABLE, TL_E_LIMIT. */
 TL_MUST_USE int tl_link_connect(struct tl_link *l, const struct tl_address *address);
 void tl_link_close(struct tl_link *l);
 bool tl_link_is_open(const struct tl_link *l);
+
+/* Queue HELLO, also while still connecting; `header` brings shard, worker and epoch.
+ * When the exchange completes the reply is WELCOME, its payload in `welcome` (borrowed
+ * until then), or ERROR; a server that has a secret, and we the same, has been
+ * answered. TL_E_AUTH  (here, or of tl_link_advance) the secret is not the server's,
+ * one of both has none, or it is another role's key */
+TL_MUST_USE int tl_link_hello(struct tl_link *l, const struct tl_header *header,
+                              const struct tl_hello *hello,
+                              uint8_t welcome[TL_WELCOME_BYTES]);
 
 /* Queue a request, also while still connecting. With checksum the trailer is sent too
  * (header.flags is set accordingly). After a SHARE that was granted, payloads of
@@ -250,7 +269,7 @@ short tl_link_events(const struct tl_link *l); /* for poll(): POLLIN | POLLOUT *
  *                 that came before the whole request was sent leaves the link closed
  *   TL_E_BUSY     more I/O is needed: poll again
  *   others        the exchange failed and the link is closed (TL_E_CLOSED, _CHECKSUM,
- *                 _PROTOCOL, _TOOBIG, _REFUSED, _UNAVAILABLE, _IO) */
+ *                 _PROTOCOL, _TOOBIG, _REFUSED, _UNAVAILABLE, _AUTH, _IO) */
 TL_MUST_USE int tl_link_advance(struct tl_link *l);
 
 /* The reply's header, borrowed until the next request, and the text of an ERROR. */

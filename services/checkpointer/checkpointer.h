@@ -61,7 +61,6 @@ struct shard {
     struct capture capture;
     bool wants_last; /* take one more, if there is anything newer */
     bool had_last;   /* of the server that is leaving now, or of the job */
-    uint8_t request[TL_HELLO_BYTES];
     uint8_t reply[TL_WELCOME_BYTES];
 };
 
@@ -110,6 +109,7 @@ struct checkpointer {
     struct tl_service_options service;
     struct tl_job job;
     uint64_t job_digest, fold_digest;
+    struct tl_trust *trust; /* NULL: the servers prove nothing */
     struct tl_store *store; /* NULL: not reached yet */
     int64_t store_retry_ms;
     bool store_complained;

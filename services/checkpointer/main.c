@@ -34,6 +34,7 @@ static int make_shards(struct checkpointer *c) {
         if (r < 0) {
             return r;
         }
+        tl_link_set_trust(s->link, c->trust);
     }
     return 0;
 }
@@ -56,6 +57,7 @@ static void clean_up(struct checkpointer *c, struct tl_http *http) {
     gauges_done(&c->gauges);
     free(c->shards);
     free(c->polled);
+    tl_trust_free(c->trust);
 }
 
 static int serve(struct checkpointer *c) {
@@ -64,6 +66,9 @@ static int serve(struct checkpointer *c) {
     c->presence.wake_fd = -1;
     tl_health_ready("starting");
     int r = gauges_new(&c->gauges, c->job.shards);
+    if (r == 0) {
+        r = tl_trust_new(&c->service.trust, &c->trust);
+    }
     if (r == 0) {
         r = make_shards(c);
     }

@@ -49,9 +49,9 @@ static void last_is_over(struct shard *s) {
 static void server_failed(struct shard *s, int error, const char *why) {
     const int64_t now_ms = tl_now_ms();
     if (s->failures++ == 0) {
-        tl_log_line(s->writer == 0 ? TL_INFO : TL_WARNING, "server not reached",
-                    "shard", tl_text_u64(s->number), "error", tl_error_name(error),
-                    "why", why, NULL);
+        tl_log_line(s->writer == 0 && error != TL_E_AUTH ? TL_INFO : TL_WARNING,
+                    "server not reached", "shard", tl_text_u64(s->number), "error",
+                    tl_error_name(error), "why", why, NULL);
     }
     if (s->step == SHARD_FETCHING) {
         tl_metric_add(s->owner->gauges.failures, 1);
@@ -86,18 +86,20 @@ static void become_idle(struct shard *s, int64_t act_ms) {
 
 /* ---- requests ----------------------------------------------------------------- */
 
-static void ask(struct shard *s, enum shard_step step, struct tl_header header,
-                const void *payload, void *reply, size_t reply_size) {
-    header.shard = s->number;
-    header.epoch = s->epoch;
+/* Begin a step; `r` is what came of queueing its request. */
+static void await(struct shard *s, enum shard_step step, int r) {
     s->step = step;
     s->bytes_received = tl_link_bytes_received(s->link);
     s->deadline_ms = tl_now_ms() + s->owner->job.request_ms;
-    const int r =
-        tl_link_request(s->link, &header, payload, reply, reply_size, s->checksum);
     if (r < 0) {
         server_failed(s, r, tl_error_text());
     }
+}
+
+static void ask(struct shard *s, enum shard_step step, struct tl_header header) {
+    header.shard = s->number;
+    header.epoch = s->epoch;
+    await(s, step, tl_link_request(s->link, &header, NULL, NULL, 0, s->checksum));
 }
 
 static void say_hello(struct shard *s) {
@@ -109,10 +111,8 @@ static void say_hello(struct shard *s) {
     };
     (void)snprintf(hello.job, sizeof(hello.job), "%s", c->job.name);
     (void)snprintf(hello.run, sizeof(hello.run), "%s", c->service.run);
-    tl_hello_encode(&hello, s->request);
-    ask(s, SHARD_GREETING,
-        (struct tl_header){.kind = TL_KIND_HELLO, .length = sizeof(s->request)},
-        s->request, s->reply, sizeof(s->reply));
+    const struct tl_header header = {.shard = s->number, .epoch = s->epoch};
+    await(s, SHARD_GREETING, tl_link_hello(s->link, &header, &hello, s->reply));
 }
 
 static void connect_server(struct shard *s) {
@@ -130,15 +130,14 @@ static void connect_server(struct shard *s) {
 }
 
 static void ask_version(struct shard *s) {
-    ask(s, SHARD_ASKING, (struct tl_header){.kind = TL_KIND_PING}, NULL, NULL, 0);
+    ask(s, SHARD_ASKING, (struct tl_header){.kind = TL_KIND_PING});
 }
 
 static void fetch_state(struct shard *s, int64_t now_ms) {
     capture_begin(s, now_ms);
     ask(s, SHARD_FETCHING,
         (struct tl_header){.kind = TL_KIND_SNAPSHOT,
-                           .read_version = s->pace.taken_version},
-        NULL, NULL, 0);
+                           .read_version = s->pace.taken_version});
     if (s->step == SHARD_FETCHING) {
         tl_link_set_sink(s->link, capture_take, s);
     }

@@ -10,6 +10,7 @@
 #include "flags.h"
 #include "kafka.h"
 #include "run_options.h"
+#include "secret.h"
 #include "status.h"
 
 #include <stdio.h>
@@ -26,12 +27,15 @@ static void print_flags(const char *command, FILE *out) {
         tl_config_flags(&tl_status_table, out);
     } else if (strcmp(command, "evaluate") == 0) {
         tl_config_flags(&tl_evaluate_table, out);
+        tl_config_flags(&tl_trust_table, out);
         tl_config_flags(&tl_job_table, out);
     } else if (strcmp(command, "checkpoints") == 0) {
         tl_config_flags(&tl_checkpoints_table, out);
         tl_config_flags(&tl_s3_table, out);
     } else if (strcmp(command, "kafka") == 0) {
         tl_config_flags(&tl_kafka_table, out);
+    } else if (strcmp(command, "secret") == 0) {
+        tl_secret_flags(out);
     }
     (void)fprintf(out, "--help\n");
 }

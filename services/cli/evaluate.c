@@ -26,6 +26,7 @@ struct options {
     char redis[TL_PATH_MAX];
     char run[TL_NAME_MAX];
     char store[TL_PATH_MAX];
+    struct tl_trust_files trust;
     uint32_t patience_ms;
     bool json;
 };
@@ -90,11 +91,14 @@ struct exam {
 static int read_arguments(int argc, char **argv, struct options *options,
                           struct tl_job *job, const char **ret_file) {
     const struct tl_flag_target targets[] = {{&tl_evaluate_table, options},
+                                             {&tl_trust_table, &options->trust},
                                              {&tl_job_table, job}};
     int rc = tl_config_defaults(&tl_evaluate_table, options);
+    rc = rc == 0 ? tl_config_defaults(&tl_trust_table, &options->trust) : rc;
+    rc = rc == 0 ? tl_config_environment(&tl_trust_table, &options->trust) : rc;
     *ret_file = NULL;
     for (int i = 1; i < argc && rc == 0;) {
-        int taken = tl_flags_take(targets, 2, NULL, argc - i, argv + i);
+        int taken = tl_flags_take(targets, 3, NULL, argc - i, argv + i);
         rc = taken < 0 ? taken : 0;
         if (taken == 0 && *ret_file) {
             rc = tl_fail(TL_E_CONFIG, "two job files: %s and %s", *ret_file, argv[i]);
@@ -141,6 +145,7 @@ static int weights_from_servers(struct exam *e) {
         .redis = e->options.redis[0] != '\0' ? e->options.redis : NULL,
         .job = e->job.name,
         .run = e->options.run,
+        .secret_file = e->options.trust.secret,
         .observer = 1,
         .patience_ms = e->options.patience_ms,
         .request_ms = e->job.request_ms,
@@ -260,6 +265,7 @@ int tl_cli_evaluate(int argc, char **argv) {
             "Evaluates the servers' present weights, or the newest checkpoint, on "
             "the job's test\nset.\n");
         tl_config_help(&tl_evaluate_table, stdout);
+        tl_config_help(&tl_trust_table, stdout);
         return TL_EXIT_OK;
     }
     int rc = read_job(argc, argv, &exam.options, &exam.job);

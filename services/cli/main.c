@@ -17,6 +17,7 @@ const struct tl_command tl_commands[] = {
      "ls verify export"},
     {"kafka", tl_cli_kafka, "start and stop a Kafka of one node on this machine",
      "up down"},
+    {"secret", tl_cli_secret, "make a job's secret, or the key of one role", "FILE"},
     {"completion", tl_cli_completion, "print a completion script for bash or zsh",
      "bash zsh"},
 };

@@ -24,7 +24,6 @@ struct shard {
     enum shard_state state;
     int64_t due_ms;  /* IDLE, GREETED: when to go on; else when to give up */
     uint64_t writer; /* who answered HELLO */
-    uint8_t hello[TL_HELLO_BYTES];
     uint8_t reply[TL_WELCOME_BYTES];
     struct tl_probe_view view;
 };
@@ -42,15 +41,21 @@ void tl_probe_address(const char *directory, uint32_t shard, char *ret_text,
                    shard);
 }
 
-static int shard_init(struct shard *s, const char *directory, uint32_t number) {
+static int shard_init(struct shard *s, const char *directory, uint32_t number,
+                      const struct tl_trust *trust) {
     char text[300];
     tl_probe_address(directory, number, text, sizeof(text));
     int rc = tl_address_parse(text, &s->address);
-    return rc == 0 ? tl_link_new(&s->link) : rc;
+    rc = rc == 0 ? tl_link_new(&s->link) : rc;
+    if (rc == 0) {
+        tl_link_set_trust(s->link, trust);
+    }
+    return rc;
 }
 
 int tl_probe_new(const char *directory, uint32_t shards, const char *job,
-                 const char *run, struct tl_probe **ret_probe) {
+                 const char *run, const struct tl_trust *trust,
+                 struct tl_probe **ret_probe) {
     struct tl_probe *p = calloc(1, sizeof(*p) + shards * sizeof(p->shard[0]));
     if (!p) {
         return tl_fail(TL_E_NOMEM, "no memory to watch %" PRIu32 " servers", shards);
@@ -60,7 +65,7 @@ int tl_probe_new(const char *directory, uint32_t shards, const char *job,
     (void)snprintf(p->hello.job, sizeof(p->hello.job), "%s", job);
     (void)snprintf(p->hello.run, sizeof(p->hello.run), "%s", run);
     for (uint32_t i = 0; i < shards; i++) {
-        int rc = shard_init(&p->shard[i], directory, i);
+        int rc = shard_init(&p->shard[i], directory, i, trust);
         if (rc != 0) {
             tl_probe_free(p);
             return rc;
@@ -91,12 +96,9 @@ static void give_up(struct shard *s, int64_t now_ms) {
  * nobody. */
 static void greet(struct tl_probe *p, uint32_t number, int64_t now_ms) {
     struct shard *s = &p->shard[number];
-    struct tl_header header = {
-        .kind = TL_KIND_HELLO, .shard = number, .length = TL_HELLO_BYTES};
-    tl_hello_encode(&p->hello, s->hello);
+    const struct tl_header header = {.shard = number};
     if (tl_link_connect(s->link, &s->address) != 0 ||
-        tl_link_request(s->link, &header, s->hello, s->reply, sizeof(s->reply), true) !=
-            0) {
+        tl_link_hello(s->link, &header, &p->hello, s->reply) != 0) {
         give_up(s, now_ms);
         return;
     }

@@ -8,6 +8,7 @@
 #define THROUGHLINE_CLI_PROBE_H
 
 #include "throughline/error.h"
+#include "throughline/trust.h"
 
 #include <poll.h>
 #include <stdbool.h>
@@ -25,9 +26,11 @@ struct tl_probe_view {
     uint64_t version;
 };
 
-/* Servers at "unix://DIR/server-S.sock"; see tl_probe_address(). */
+/* Servers at "unix://DIR/server-S.sock"; see tl_probe_address(). `trust` is borrowed.
+ */
 TL_MUST_USE int tl_probe_new(const char *directory, uint32_t shards, const char *job,
-                             const char *run, struct tl_probe **ret_probe);
+                             const char *run, const struct tl_trust *trust,
+                             struct tl_probe **ret_probe);
 void tl_probe_free(struct tl_probe *p); /* NULL is legal */
 void tl_probe_address(const char *directory, uint32_t shard, char *ret_text,
                       size_t size);

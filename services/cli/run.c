@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "flags.h"
 #include "redis.h"
+#include "secret.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -64,6 +65,19 @@ static int prepare_environment(const struct tl_job *job) {
     return tl_config_environment_replace(&tl_job_table, job);
 }
 
+/* Who is of this run is known by a secret that is made for it, and never leaves the
+ * run's private directory; the services are told where it is. */
+static int prepare_secret(struct tl_run *run) {
+    struct tl_trust_files files = {.secret = ""};
+    (void)snprintf(files.secret, sizeof(files.secret), "%s/secret", run->scratch.path);
+    int rc = tl_secret_make(files.secret);
+    rc = rc == 0 ? tl_trust_new(&files, &run->trust) : rc;
+    if (rc == 0 && setenv("THROUGHLINE_SECRET_FILE", files.secret, 1) != 0) {
+        rc = tl_fail(TL_E_NOMEM, "no memory for the environment");
+    }
+    return rc;
+}
+
 /* One pair of files holds examples of the model's shape. */
 static int check_examples(const struct tl_nn *nn, const char *images,
                           const char *labels) {
@@ -109,7 +123,7 @@ static int open_watchers(struct tl_run *run) {
     int rc = tl_timeline_open(timeline, &run->timeline);
     rc = rc == 0 ? tl_samples_open(timeline, &run->samples) : rc;
     rc = rc == 0 ? tl_probe_new(run->scratch.path, run->job.shards, run->job.name,
-                                run->options.run, &run->probe)
+                                run->options.run, run->trust, &run->probe)
                  : rc;
     return rc == 0 ? tl_member_open(&member, &run->member) : rc;
 }
@@ -128,6 +142,7 @@ static int prepare(struct tl_run *run) {
     rc = rc == 0 ? tl_fleet_new(&plan, &run->fleet) : rc;
     rc = rc == 0 ? prepare_out(run) : rc;
     rc = rc == 0 ? prepare_environment(&run->job) : rc;
+    rc = rc == 0 ? prepare_secret(run) : rc;
     run->origin_ms = tl_now_ms();
     return rc == 0 ? open_watchers(run) : rc;
 }
@@ -138,6 +153,7 @@ static void release(struct tl_run *run) {
     tl_samples_close(run->samples);
     tl_timeline_close(run->timeline);
     tl_fleet_done(&run->fleet);
+    tl_trust_free(run->trust);
     tl_scratch_remove(&run->scratch);
     tl_signals_close(&run->signals);
     tl_job_done(&run->job);

@@ -37,6 +37,7 @@ struct tl_run {
     struct tl_run_options options;
     struct tl_job job;
     struct tl_scratch scratch;
+    struct tl_trust *trust; /* the secret made for this run */
     struct tl_signals signals;
     struct tl_fleet fleet;
     struct tl_probe *probe;

@@ -31,6 +31,12 @@
     X(accepted, TL_COUNTER, "throughline_connections_total", "Connections accepted.")  \
     X(rejected, TL_COUNTER, "throughline_connections_refused_total",                   \
       "Connections refused.")                                                          \
+    X(strangers, TL_GAUGE, "throughline_strangers",                                    \
+      "Connections that were not welcomed yet.")                                       \
+    X(dropped, TL_COUNTER, "throughline_strangers_dropped_total",                      \
+      "Connections closed before WELCOME, as too slow or for newer ones.")             \
+    X(auth_failures, TL_COUNTER, "throughline_auth_failures_total",                    \
+      "Callers that did not prove to know the job's secret.")                          \
     X(frames, TL_COUNTER, "throughline_frames_total", "Requests received.")            \
     X(bad_frames, TL_COUNTER, "throughline_bad_frames_total",                          \
       "Frames that closed their connection.")                                          \
@@ -120,6 +126,9 @@ void server_gauges_refresh(struct server *s) {
     tl_metric_set(g->connections, (double)stats.connections_open);
     tl_metric_set(g->accepted, (double)stats.connections);
     tl_metric_set(g->rejected, (double)stats.connections_refused);
+    tl_metric_set(g->strangers, (double)stats.strangers_open);
+    tl_metric_set(g->dropped, (double)stats.strangers_dropped);
+    tl_metric_set(g->auth_failures, (double)stats.auth_failures);
     tl_metric_set(g->frames, (double)stats.frames);
     tl_metric_set(g->bad_frames, (double)stats.bad_frames);
     tl_metric_set(g->pushes, (double)stats.pushes);

@@ -460,6 +460,8 @@ static int open_serve(struct server *s) {
         .job_digest = digest,
         .parameters = s->parameters,
         .writer = s->writer,
+        .trust = s->trust,
+        .without_secret = s->options.without_secret,
         .max_connections = s->job.max_connections,
         .frame_ms = s->job.idle_ms,
         .wait_ms = wait_ms(&s->job),

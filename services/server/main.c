@@ -19,6 +19,12 @@ static const struct tl_option option_rows[] = {
      .size = sizeof(((struct server_options *)0)->advertise),
      .fallback = "",
      .doc = "Address to announce instead of the first one listened on."},
+    {.name = "without_secret",
+     .type = TL_OPT_BOOL,
+     .offset = offsetof(struct server_options, without_secret),
+     .fallback = "false",
+     .doc = "Listen without a secret where other machines can connect too: whoever "
+            "reaches it can train, read and spoil the model."},
     {.name = "drain_ms",
      .type = TL_OPT_U32,
      .offset = offsetof(struct server_options, drain_ms),
@@ -31,6 +37,18 @@ static const struct tl_option option_rows[] = {
 };
 static const struct tl_option_table option_table = {
     option_rows, sizeof(option_rows) / sizeof(option_rows[0])};
+
+static int read_trust(struct server *s) {
+    int rc = tl_trust_new(&s->service.trust, &s->trust);
+    const struct tl_secret *secret = tl_trust_secret(s->trust);
+    if (rc == 0 && secret != NULL && secret->role != 0) {
+        rc = tl_fail(TL_E_CONFIG,
+                     "secret file %s: a server needs the job's secret, this is the key "
+                     "of a %s",
+                     s->service.trust.secret, tl_role_name(secret->role));
+    }
+    return rc;
+}
 
 static int fail_start(int rc) {
     tl_log_line(TL_ERROR, "cannot start", "error", tl_error_name(rc), "why",
@@ -45,6 +63,9 @@ int main(int argc, char **argv) {
     s.writer = tl_random_u64();
     int rc = tl_stop_setup();
     if (rc == 0) {
+        rc = read_trust(&s);
+    }
+    if (rc == 0) {
         rc = server_gauges_new(&s);
     }
     if (rc == 0) {
@@ -52,6 +73,7 @@ int main(int argc, char **argv) {
     }
     int code = rc == 0 ? server_run(&s) : fail_start(rc);
     tl_fold_free(s.fold);
+    tl_trust_free(s.trust);
     free(s.gauges);
     tl_job_done(&s.job);
     return code;

@@ -21,6 +21,7 @@ struct server_options {
     char listen[TL_PATH_MAX];
     char advertise[TL_ADDRESS_MAX];
     uint32_t drain_ms;
+    bool without_secret;
 };
 
 /* Where the state came from. */
@@ -45,6 +46,7 @@ struct server {
     uint64_t writer;
     struct tl_fold *fold;
     struct server_origin origin;
+    struct tl_trust *trust; /* NULL: callers prove nothing */
     struct tl_serve *serve;
     struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
     struct tl_http *http;

@@ -59,6 +59,7 @@ static int open_client(struct worker *w) {
         .job = w->job.name,
         .run = w->service.run,
         .job_digest = digest,
+        .secret_file = w->service.trust.secret,
         .worker = w->service.index,
         .patience_ms = w->job.patience_ms,
         .request_ms = w->job.request_ms,

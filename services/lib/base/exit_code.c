@@ -8,6 +8,7 @@ int tl_exit_code(int error) {
         return TL_EXIT_OK;
     case TL_E_CONFIG:
     case TL_E_MISMATCH:
+    case TL_E_AUTH:
     case TL_E_UNSUPPORTED:
         return TL_EXIT_CONFIG;
     case TL_E_FENCED:

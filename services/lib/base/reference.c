@@ -40,6 +40,11 @@ void tl_reference_markdown(FILE *out) {
         "of a single service: its `--help`.\n\n",
         out);
     tl_config_markdown(&tl_service_table, out);
+    (void)fputs(
+        "\n### Who may talk\n\nOf every service, and of `throughline evaluate`: "
+        "`operations.md`.\n\n",
+        out);
+    tl_config_markdown(&tl_trust_table, out);
     (void)fputs("\n## The job\n\n", out);
     tl_config_markdown(&tl_job_table, out);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TABLES_MAX 3u
+#define TABLES_MAX 4u
 #define READY_MS   2000
 
 /* The tables in the order in which they are asked, each with what it fills. */
@@ -39,6 +39,7 @@ static void print_help(const struct startup *s) {
     }
     (void)puts("\nOptions of every service:");
     tl_config_help(&tl_service_table, stdout);
+    tl_config_help(&tl_trust_table, stdout);
     (void)puts("  --help, --version\n      Print this, or the version, and exit.\n"
                "  --ready\n      Ask the service that answers at THROUGHLINE_HTTP "
                "whether it is ready: exit 0,\n      or 1 and why not. For container "
@@ -228,6 +229,7 @@ void tl_service_start(const char *service, const char *summary, int argc, char *
         add_table(&s, extra, extra_target);
     }
     add_table(&s, &tl_service_table, ret_options);
+    add_table(&s, &tl_trust_table, &ret_options->trust);
     add_table(&s, &tl_job_table, ret_job);
     for (int i = 1; i < argc; i++) {
         if (answer(&s, argv[i])) {

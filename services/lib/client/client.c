@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,7 +18,10 @@
 
 static int check_name(const char *name, const char *field, bool is_required) {
     if (name == NULL) {
-        return is_required ? tl_fail(TL_E_CONFIG, "%s: needed with redis", field) : 0;
+        return is_required
+                   ? tl_fail(TL_E_CONFIG, "%s: needed with redis and with secret_file",
+                             field)
+                   : 0;
     }
     size_t length = strlen(name);
     if (length == 0 || length >= TL_NAME_MAX ||
@@ -28,6 +32,10 @@ static int check_name(const char *name, const char *field, bool is_required) {
     return 0;
 }
 
+static bool has_text(const char *text) {
+    return text != NULL && text[0] != '\0';
+}
+
 static int check_config(const struct tl_client_config *config) {
     if (config->servers == NULL && config->redis == NULL) {
         return tl_fail(TL_E_CONFIG, "servers: give the servers' addresses, or redis");
@@ -36,8 +44,9 @@ static int check_config(const struct tl_client_config *config) {
         return tl_fail(TL_E_CONFIG, "worker: %" PRIu32 " is not below %u",
                        config->worker, TL_WORKER_LIMIT);
     }
-    int rc = check_name(config->job, "job", config->redis != NULL);
-    return rc == 0 ? check_name(config->run, "run", config->redis != NULL) : rc;
+    bool is_named = config->redis != NULL || has_text(config->secret_file);
+    int rc = check_name(config->job, "job", is_named);
+    return rc == 0 ? check_name(config->run, "run", is_named) : rc;
 }
 
 static void copy_config(struct tl_client *c, const struct tl_client_config *config) {
@@ -45,6 +54,7 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
     c->config.servers = NULL;
     c->config.redis = NULL;
     c->config.ledger = NULL;
+    c->config.secret_file = NULL;
     c->config.job = NULL;
     c->config.run = NULL;
     c->config.encoding = NULL;
@@ -61,15 +71,25 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
 
 /* ---- life --------------------------------------------------------------------- */
 
+static int open_trust(struct tl_client *c, const struct tl_client_config *config) {
+    struct tl_trust_files files = {.secret = ""};
+    const char *path = has_text(config->secret_file) ? config->secret_file : "";
+    if (snprintf(files.secret, sizeof(files.secret), "%s", path) >=
+        (int)sizeof(files.secret)) {
+        return tl_fail(TL_E_CONFIG, "secret_file: longer than %u bytes",
+                       TL_TRUST_PATH_MAX - 1);
+    }
+    return tl_trust_new(&files, &c->trust);
+}
+
 static int open_parts(struct tl_client *c, const struct tl_client_config *config) {
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->wake_fd < 0) {
         return tl_fail(TL_E_IO, "client: eventfd: %s", strerror(errno));
     }
-    int rc = client_encoder_init(&c->encoder, config);
-    if (rc == 0) {
-        rc = client_ledger_open(&c->ledger, config);
-    }
+    int rc = open_trust(c, config);
+    rc = rc == 0 ? client_encoder_init(&c->encoder, config) : rc;
+    rc = rc == 0 ? client_ledger_open(&c->ledger, config) : rc;
     return rc == 0 ? client_discovery_open(&c->discovery, config) : rc;
 }
 
@@ -102,6 +122,7 @@ void tl_client_free(struct tl_client *c) {
         tl_direct_free(c->shards[s].direct);
     }
     free(c->shards);
+    tl_trust_free(c->trust);
     client_weights_done(&c->weights);
     client_encoder_done(&c->encoder);
     client_ledger_close(&c->ledger);

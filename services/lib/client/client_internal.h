@@ -17,6 +17,7 @@
 #include "throughline/codec.h"
 #include "throughline/log.h"
 #include "throughline/member.h"
+#include "throughline/trust.h"
 
 /* ---- ledger.c ----------------------------------------------------------------- */
 
@@ -92,6 +93,7 @@ struct client_shard {
 struct tl_client {
     struct tl_client_config config; /* its strings are not used after open */
     char job[TL_NAME_MAX], run[TL_NAME_MAX];
+    struct tl_trust *trust;
     struct client_discovery discovery;
     struct client_ledger ledger;
     struct client_weights weights;

@@ -22,6 +22,7 @@ static int add_shard(struct tl_client *c, uint32_t s) {
         .job = c->job,
         .run = c->run,
         .job_digest = c->config.job_digest,
+        .trust = c->trust,
         .request_ms = c->config.request_ms,
         .unix_checksum = !c->config.no_unix_checksum,
         .shared_memory = !c->config.observer && !c->config.no_shared_memory,

@@ -27,10 +27,7 @@ int direct_ask_hello(struct tl_direct *d) {
     };
     memcpy(hello.job, d->job, sizeof(hello.job));
     memcpy(hello.run, d->run, sizeof(hello.run));
-    tl_hello_encode(&hello, d->hello_bytes);
-    h.length = TL_HELLO_BYTES;
-    return tl_link_request(d->link, &h, d->hello_bytes, d->welcome_bytes,
-                           sizeof(d->welcome_bytes), true);
+    return tl_link_hello(d->link, &h, &hello, d->welcome_bytes);
 }
 
 static int ask_join(struct tl_direct *d, uint64_t incarnation, uint64_t acknowledged) {

@@ -45,6 +45,7 @@ int tl_direct_new(const struct tl_direct_config *config,
         free(d);
         return rc;
     }
+    tl_link_set_trust(d->link, config->trust);
     *ret_direct = d;
     return 0;
 }
@@ -148,7 +149,8 @@ static void drop_connection(struct tl_direct *d) {
 static int attempt_failed(struct tl_direct *d, int rc, int64_t now_ms) {
     drop_connection(d);
     (void)snprintf(d->trouble, sizeof(d->trouble), "%s", tl_error_text());
-    if (!tl_error_retriable(rc) && ++d->violations > VIOLATIONS_MAX) {
+    if (rc == TL_E_AUTH ||
+        (!tl_error_retriable(rc) && ++d->violations > VIOLATIONS_MAX)) {
         d->is_hopeless = true;
     }
     if (d->is_hopeless) {

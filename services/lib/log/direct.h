@@ -28,7 +28,7 @@ struct tl_direct {
     bool checksum;   /* of payloads, on this connection */
     bool is_local;   /* over a Unix socket */
     uint64_t connections;
-    uint8_t hello_bytes[TL_HELLO_BYTES], welcome_bytes[TL_WELCOME_BYTES];
+    uint8_t welcome_bytes[TL_WELCOME_BYTES];
 
     /* What is known of the shard. */
     bool is_known; /* there was a WELCOME */

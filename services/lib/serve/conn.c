@@ -67,12 +67,79 @@ void serve_conn_payload_release(struct serve_conn *c) {
     }
 }
 
+/* ---- strangers ---------------------------------------------------------------- */
+
+/* Who connects is a stranger until WELCOME. Strangers have little: a deadline for the
+ * whole opening, no large socket buffers, and places of their own. When those are taken
+ * the one that has had its place for longest loses it, so that neither those who say
+ * nothing nor a flood of new ones keep anybody out who knows the secret, and those who
+ * were welcomed never notice. They come first in the list of connections; strangers
+ * follow in the order of their arrival. */
+
+static void add_stranger(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    uint32_t ms =
+        s->config.frame_ms < SERVE_OPENING_MS ? s->config.frame_ms : SERVE_OPENING_MS;
+    c->greeted = false;
+    c->joined = false;
+    c->opening_ms = uv_now(s->config.loop) + ms;
+    TAILQ_INSERT_TAIL(&s->conns, c, link);
+    s->stranger_count++;
+}
+
+static void remove_conn(struct serve_conn *c) {
+    TAILQ_REMOVE(&c->serve->conns, c, link);
+    c->serve->stranger_count -= c->greeted ? 0 : 1;
+}
+
+static struct serve_conn *oldest_stranger(struct tl_serve *s) {
+    struct serve_conn *oldest = NULL;
+    struct serve_conn *c = NULL;
+    TAILQ_FOREACH_REVERSE(c, &s->conns, serve_conn_list, link) {
+        if (c->greeted) {
+            break;
+        }
+        oldest = c->state == CONN_CLOSING ? oldest : c;
+    }
+    return oldest;
+}
+
+static void drop_stranger(struct serve_conn *c) {
+    c->serve->stats.strangers_dropped++;
+    serve_conn_close(c);
+}
+
+static void tune_socket(struct serve_conn *c) {
+    int size = SERVE_SOCKET_BUFFER;
+    (void)uv_send_buffer_size(&c->io.handle, &size);
+    size = SERVE_SOCKET_BUFFER;
+    (void)uv_recv_buffer_size(&c->io.handle, &size);
+}
+
+bool serve_conn_welcome(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (!c->greeted && s->conn_count - s->stranger_count >= s->config.max_connections) {
+        s->stats.connections_refused++;
+        return false;
+    }
+    remove_conn(c);
+    c->greeted = true;
+    TAILQ_INSERT_HEAD(&s->conns, c, link);
+    tune_socket(c);
+    return true;
+}
+
+void serve_conn_estrange(struct serve_conn *c) {
+    remove_conn(c);
+    add_stranger(c);
+}
+
 /* ---- closing ------------------------------------------------------------------ */
 
 static void on_closed(uv_handle_t *handle) {
     struct serve_conn *c = handle->data;
     struct tl_serve *s = c->serve;
-    TAILQ_REMOVE(&s->conns, c, link);
+    remove_conn(c);
     s->conn_count--;
     s->shared_bytes -= 2 * c->shared.area;
     tl_shared_done(&c->shared);
@@ -296,17 +363,6 @@ static int open_stream(struct serve_conn *c) {
     return rc;
 }
 
-static void tune_socket(struct serve_conn *c) {
-    int size = SERVE_SOCKET_BUFFER;
-    (void)uv_send_buffer_size(&c->io.handle, &size);
-    size = SERVE_SOCKET_BUFFER;
-    (void)uv_recv_buffer_size(&c->io.handle, &size);
-    if (!c->is_unix) {
-        (void)uv_tcp_nodelay(&c->io.tcp, 1);
-        (void)uv_tcp_keepalive(&c->io.tcp, 1, 30);
-    }
-}
-
 static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
     struct serve_conn *c = calloc(1, sizeof(*c));
     if (c == NULL) {
@@ -323,7 +379,7 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
         free(c);
         return NULL;
     }
-    TAILQ_INSERT_TAIL(&s->conns, c, link);
+    add_stranger(c);
     s->conn_count++;
     return c;
 }
@@ -339,21 +395,22 @@ void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) 
         return;
     }
     s->stats.connections++;
-    tune_socket(c);
+    if (!is_unix) {
+        (void)uv_tcp_nodelay(&c->io.tcp, 1);
+        (void)uv_tcp_keepalive(&c->io.tcp, 1, 30);
+    }
     c->heard_ms = uv_now(s->config.loop);
-    if (s->conn_count > s->config.max_connections) {
-        s->stats.connections_refused++;
-        serve_reply_error(c, TL_E_LIMIT, true,
-                          "this server takes %" PRIu32 " connections",
-                          s->config.max_connections);
-        return;
+    if (s->stranger_count > SERVE_STRANGERS_MAX) {
+        drop_stranger(oldest_stranger(s));
     }
     serve_conn_read_next(c);
-    /* Whoever connects and says nothing is not kept. */
-    c->deadline_ms = c->heard_ms + s->config.frame_ms;
 }
 
 void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms) {
+    if (!c->greeted && c->state != CONN_CLOSING && now_ms >= c->opening_ms) {
+        drop_stranger(c);
+        return;
+    }
     if (c->deadline_ms == 0 || now_ms < c->deadline_ms) {
         return;
     }

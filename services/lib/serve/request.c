@@ -11,31 +11,6 @@
 
 /* ---- who may ask what --------------------------------------------------------- */
 
-#define ROLE_BIT(role) (1u << (role))
-
-static unsigned roles_allowed(uint8_t kind) {
-    switch (kind) {
-    case TL_KIND_JOIN:
-    case TL_KIND_LEAVE:
-    case TL_KIND_PUSH:
-    case TL_KIND_PUSH_PULL:
-    case TL_KIND_SHARE:
-        return ROLE_BIT(TL_ROLE_WORKER);
-    case TL_KIND_PULL:
-        return ROLE_BIT(TL_ROLE_WORKER) | ROLE_BIT(TL_ROLE_MONITOR) |
-               ROLE_BIT(TL_ROLE_CLI);
-    case TL_KIND_SNAPSHOT:
-        return ROLE_BIT(TL_ROLE_CHECKPOINTER);
-    case TL_KIND_RATE:
-        return ROLE_BIT(TL_ROLE_CLI);
-    case TL_KIND_HELLO:
-    case TL_KIND_PING:
-        return UINT32_MAX;
-    default:
-        return 0;
-    }
-}
-
 /* The frame's own length if that is possible in its encoding, else the largest. */
 static int64_t gradient_payload(const struct tl_serve *s, const struct tl_header *h) {
     enum tl_encoding encoding = (enum tl_encoding)h->encoding;
@@ -48,13 +23,16 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
     if (h->kind == TL_KIND_HELLO) {
         return TL_HELLO_BYTES;
     }
+    if (h->kind == TL_KIND_PROOF && c->auth.has_secret && !c->auth.proven) {
+        return TL_PROOF_BYTES;
+    }
     if (!c->greeted) {
         return TL_E_PROTOCOL;
     }
     if (h->shard != c->serve->slice->shard) {
         return TL_E_MISMATCH;
     }
-    if ((roles_allowed(h->kind) & ROLE_BIT(c->role)) == 0) {
+    if (!tl_role_may(c->role, h->kind)) {
         return TL_E_DENIED;
     }
     switch (h->kind) {
@@ -337,35 +315,77 @@ static void welcome(struct serve_conn *c) {
     serve_reply_bytes(c, TL_KIND_WELCOME, bytes, sizeof(bytes));
 }
 
-static void handle_hello(struct serve_conn *c) {
+/* The caller is who it says: is it for us? */
+static void greet(struct serve_conn *c, const struct tl_header *said,
+                  const struct tl_hello *hello) {
     struct tl_serve *s = c->serve;
-    struct tl_hello hello;
-    int rc = tl_hello_decode(c->small, TL_HELLO_BYTES, &hello);
-    if (rc != 0) {
-        serve_reply_error(c, rc, true, "%s", tl_error_text());
-        return;
-    }
-    if (c->header.shard != s->slice->shard || !is_same_job(s, &hello)) {
+    if (said->shard != s->slice->shard || !is_same_job(s, hello)) {
         serve_reply_error(c, TL_E_MISMATCH, true,
                           "this is shard %" PRIu32 " of job %s, run %s%s",
                           s->slice->shard, s->config.job, s->config.run,
-                          c->header.shard == s->slice->shard
+                          said->shard == s->slice->shard
                               ? "; the caller's job, run or job file is another"
                               : "");
         return;
     }
-    if (is_behind(s, c->header.epoch, hello.writer)) {
+    if (is_behind(s, said->epoch, hello->writer)) {
         if (s->config.on_newer_epoch != NULL) {
-            s->config.on_newer_epoch(s->config.ctx, c->header.epoch);
+            s->config.on_newer_epoch(s->config.ctx, said->epoch);
         }
         serve_reply_error(c, TL_E_EPOCH, false, "epoch %" PRIu64 " is being replaced",
                           s->epoch);
         return;
     }
-    c->greeted = true;
+    if (!serve_conn_welcome(c)) {
+        serve_reply_error(c, TL_E_LIMIT, true,
+                          "this server takes %" PRIu32 " connections",
+                          s->config.max_connections);
+        return;
+    }
     c->joined = false;
-    c->role = hello.role;
+    c->role = hello->role;
     welcome(c);
+}
+
+static void refuse_caller(struct serve_conn *c, int rc) {
+    c->serve->stats.auth_failures += rc == TL_E_AUTH ? 1 : 0;
+    serve_reply_error(c, rc, true, "%s", tl_error_text());
+}
+
+static void challenge(struct serve_conn *c, const struct tl_secret *secret,
+                      const struct tl_hello *hello) {
+    uint8_t nonce[TL_NONCE_BYTES];
+    uint8_t bytes[TL_CHALLENGE_BYTES];
+    serve_conn_estrange(c);
+    tl_nonce(nonce);
+    int rc = tl_auth_challenge(&c->auth, secret, &c->header, hello, nonce, bytes);
+    if (rc != 0) {
+        refuse_caller(c, rc);
+        return;
+    }
+    serve_reply_bytes(c, TL_KIND_CHALLENGE, bytes, sizeof(bytes));
+}
+
+static void handle_hello(struct serve_conn *c) {
+    const struct tl_secret *secret = tl_trust_secret(c->serve->config.trust);
+    struct tl_hello hello;
+    int rc = tl_hello_decode(c->small, TL_HELLO_BYTES, &hello);
+    if (rc != 0) {
+        serve_reply_error(c, rc, true, "%s", tl_error_text());
+    } else if (secret != NULL) {
+        challenge(c, secret, &hello);
+    } else {
+        greet(c, &c->header, &hello);
+    }
+}
+
+static void handle_proof(struct serve_conn *c) {
+    int rc = tl_auth_check(&c->auth, c->small, c->header.length);
+    if (rc != 0) {
+        refuse_caller(c, rc);
+        return;
+    }
+    greet(c, &c->auth.header, &c->auth.hello);
 }
 
 static void dispatch(struct serve_conn *c) {
@@ -412,6 +432,10 @@ void serve_request(struct serve_conn *c) {
     }
     if (c->header.kind == TL_KIND_HELLO) {
         handle_hello(c);
+        return;
+    }
+    if (c->header.kind == TL_KIND_PROOF) {
+        handle_proof(c);
         return;
     }
     if (c->header.epoch != s->epoch && c->header.kind != TL_KIND_PING) {

@@ -139,6 +139,31 @@ static int describe_tcp(const uv_tcp_t *tcp, const char *host, char *ret_bound,
     return 0;
 }
 
+static bool is_loopback(const struct sockaddr *address) {
+    if (address->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+        return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+    }
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+    return ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+}
+
+/* Whoever can connect to a server that asks for nothing can train, read and spoil what
+ * it holds: on this machine that is the user's choice, beyond it only an explicit one.
+ */
+static int check_reach(const struct tl_serve *s, const struct tl_address *address,
+                       const struct sockaddr *where) {
+    if (tl_trust_secret(s->config.trust) != NULL || s->config.without_secret ||
+        is_loopback(where)) {
+        return 0;
+    }
+    return tl_fail(TL_E_CONFIG,
+                   "listen: tcp://%s:%s can be reached from other machines: give "
+                   "--secret-file (`throughline secret FILE` makes one), or "
+                   "--without-secret to serve everybody",
+                   address->host, address->port);
+}
+
 static int bind_tcp(struct tl_serve *s, union serve_stream *l,
                     const struct tl_address *address, char *ret_bound, size_t size) {
     (void)uv_tcp_init(s->config.loop, &l->tcp);
@@ -147,8 +172,12 @@ static int bind_tcp(struct tl_serve *s, union serve_stream *l,
     int rc = uv_getaddrinfo(s->config.loop, &req, NULL, address->host, address->port,
                             &hints);
     if (rc == 0) {
-        rc = uv_tcp_bind(&l->tcp, req.addrinfo->ai_addr, 0);
+        int refused = check_reach(s, address, req.addrinfo->ai_addr);
+        rc = refused != 0 ? 0 : uv_tcp_bind(&l->tcp, req.addrinfo->ai_addr, 0);
         uv_freeaddrinfo(req.addrinfo);
+        if (refused != 0) {
+            return refused;
+        }
     }
     if (rc == 0) {
         rc = describe_tcp(&l->tcp, address->host, ret_bound, size);
@@ -207,6 +236,7 @@ void tl_serve_drain(struct tl_serve *s) {
 void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats) {
     *ret_stats = s->stats;
     ret_stats->connections_open = s->conn_count;
+    ret_stats->strangers_open = s->stranger_count;
 }
 
 uint32_t tl_serve_connected(const struct tl_serve *s, enum tl_role role) {

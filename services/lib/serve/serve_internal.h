@@ -16,6 +16,8 @@
 #define SERVE_TICK_MS              50u
 #define SERVE_LISTENERS_MAX        4u
 #define SERVE_BACKLOG              1024
+#define SERVE_STRANGERS_MAX        128u  /* connections that were not welcomed yet */
+#define SERVE_OPENING_MS           5000u /* for HELLO to WELCOME, or frame_ms if less */
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
 #define SERVE_PAGE                 4096u
@@ -81,11 +83,13 @@ struct serve_conn {
     TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked or waiting */
     struct serve_conn_list *queue;   /* the one of those it is in, or NULL */
     enum conn_state state;
-    bool is_unix, greeted, joined, close_requested;
+    bool is_unix, greeted, joined, close_requested; /* not greeted: a stranger */
     enum tl_role role;
+    struct tl_auth auth; /* until WELCOME */
     uint32_t worker;
     uint64_t incarnation;
     uint64_t deadline_ms; /* 0: none */
+    uint64_t opening_ms;  /* a stranger's last moment */
     uint64_t heard_ms;    /* when the last request began */
 
     uint8_t header_bytes[TL_HEADER_BYTES];
@@ -121,7 +125,7 @@ struct tl_serve {
     struct serve_payload_list payloads; /* free ones */
     uint32_t payload_count;
     size_t shared_bytes; /* of all connections */
-    uint32_t conn_count;
+    uint32_t conn_count, stranger_count;
     struct tl_cut *cut; /* being sent */
     struct tl_serve_stats stats;
 };
@@ -129,6 +133,10 @@ struct tl_serve {
 /* conn.c */
 void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix);
 void serve_conn_close(struct serve_conn *c);
+/* Welcome it among those that only leave by themselves; false: there are too many. */
+bool serve_conn_welcome(struct serve_conn *c);
+/* It has to open anew. */
+void serve_conn_estrange(struct serve_conn *c);
 void serve_conn_start_reading(struct serve_conn *c);
 void serve_conn_read_next(struct serve_conn *c);
 void serve_conn_unpark(struct tl_serve *s);

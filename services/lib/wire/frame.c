@@ -87,6 +87,8 @@ static bool kind_is_known(uint8_t kind) {
     case TL_KIND_ERROR:
     case TL_KIND_SHARE:
     case TL_KIND_SHARED:
+    case TL_KIND_PROOF:
+    case TL_KIND_CHALLENGE:
         return true;
     }
     return false;

@@ -10,8 +10,9 @@ enum {
     AT_RUN = AT_JOB + TL_NAME_MAX,
     AT_DIGEST = AT_RUN + TL_NAME_MAX,
     AT_HELLO_WRITER = AT_DIGEST + 8,
+    AT_HELLO_NONCE = AT_HELLO_WRITER + 8,
 };
-_Static_assert(AT_HELLO_WRITER + 8 == TL_HELLO_BYTES, "hello layout");
+_Static_assert(AT_HELLO_NONCE + TL_NONCE_BYTES == TL_HELLO_BYTES, "hello layout");
 
 enum {
     AT_WRITER = 0,
@@ -88,6 +89,7 @@ void tl_hello_encode(const struct tl_hello *h, uint8_t buf[TL_HELLO_BYTES]) {
     put_name(buf + AT_RUN, h->run);
     put_u64(buf + AT_DIGEST, h->job_digest);
     put_u64(buf + AT_HELLO_WRITER, h->writer);
+    memcpy(buf + AT_HELLO_NONCE, h->nonce, TL_NONCE_BYTES);
 }
 
 int tl_hello_decode(const uint8_t *bytes, size_t size, struct tl_hello *ret_hello) {
@@ -107,6 +109,7 @@ int tl_hello_decode(const uint8_t *bytes, size_t size, struct tl_hello *ret_hell
         .job_digest = get_u64(bytes + AT_DIGEST),
         .writer = get_u64(bytes + AT_HELLO_WRITER),
     };
+    memcpy(h.nonce, bytes + AT_HELLO_NONCE, TL_NONCE_BYTES);
     int rc = get_name(bytes + AT_JOB, "job", h.job);
     if (rc == 0) {
         rc = get_name(bytes + AT_RUN, "run", h.run);

@@ -28,7 +28,12 @@ void tl_link_free(struct tl_link *l) {
     }
     tl_link_close(l);
     tl_sum_free(l->sum);
+    explicit_bzero(&l->auth, sizeof(l->auth));
     free(l);
+}
+
+void tl_link_set_trust(struct tl_link *l, const struct tl_trust *trust) {
+    l->trust = trust;
 }
 
 static void forget_addresses(struct tl_link *l) {
@@ -46,6 +51,7 @@ void tl_link_close(struct tl_link *l) {
     l->payload = NULL;
     l->into = NULL;
     l->sink = NULL;
+    l->welcome = NULL;
 }
 
 bool tl_link_is_open(const struct tl_link *l) {
@@ -88,6 +94,7 @@ int tl_link_request(struct tl_link *l, const struct tl_header *header,
     l->into = reply;
     l->into_size = reply_size;
     l->sink = NULL;
+    l->welcome = NULL;
     link_send_start(l, checksum);
     link_receive_start(l);
     l->state = LINK_BUSY;
@@ -127,6 +134,16 @@ static int exchange(struct tl_link *l) {
     return received == TL_E_BUSY && sent == TL_E_CLOSED ? sent : received;
 }
 
+/* An exchange; HELLO's may be followed by another before WELCOME. */
+static int converse(struct tl_link *l) {
+    int rc = exchange(l);
+    while (rc == 0 && l->welcome != NULL) {
+        rc = link_greet(l);
+        rc = rc == TL_E_BUSY ? exchange(l) : rc;
+    }
+    return rc;
+}
+
 int tl_link_advance(struct tl_link *l) {
     if (l->state == LINK_COMPLETE) {
         return 0;
@@ -140,7 +157,7 @@ int tl_link_advance(struct tl_link *l) {
             return rc == TL_E_BUSY ? rc : fail(l, rc);
         }
     }
-    int rc = exchange(l);
+    int rc = converse(l);
     if (rc != 0) {
         return rc == TL_E_BUSY ? rc : fail(l, rc);
     }

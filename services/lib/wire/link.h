@@ -2,6 +2,7 @@
  *
  *   link.c      the object: a request queued, an exchange advanced, what came of it
  *   connect.c   an address becomes a connected socket
+ *   greet.c     HELLO to WELCOME, with the proofs between them
  *   send.c      a request's bytes out
  *   receive.c   a reply's bytes in, checked before they are believed
  *   shared.c    memory instead of the stream, for payloads on one machine
@@ -10,6 +11,8 @@
 #ifndef TL_WIRE_LINK_H
 #define TL_WIRE_LINK_H
 
+#include "throughline/auth.h"
+#include "throughline/trust.h"
 #include "throughline/wire.h"
 
 #include <netdb.h>
@@ -62,6 +65,11 @@ struct tl_link {
     struct tl_sum *sum; /* of the request while it is sent, then of the reply */
     uint64_t bytes_sent;
     uint64_t bytes_received;
+
+    const struct tl_trust *trust; /* borrowed; NULL: none */
+    struct tl_auth auth;          /* of the HELLO under way or answered last */
+    uint8_t *welcome;             /* borrowed while a HELLO is under way, else NULL */
+    uint8_t said[TL_HELLO_BYTES], heard[TL_CHALLENGE_BYTES];
     uint8_t piece[LINK_PIECE_BYTES]; /* for the sink; no memory before the first */
 };
 
@@ -70,6 +78,10 @@ struct tl_link {
 TL_MUST_USE int link_connect_start(struct tl_link *l);
 TL_MUST_USE int link_connect_finish(struct tl_link *l);
 void link_socket_close(struct tl_link *l);
+
+/* greet.c: the reply to HELLO or PROOF is here. 0: the exchange is complete; TL_E_BUSY:
+ * PROOF has been queued; else what is wrong. */
+TL_MUST_USE int link_greet(struct tl_link *l);
 
 /* send.c: 0 when the whole request is with the kernel, TL_E_BUSY, TL_E_CLOSED, TL_E_IO.
  */

@@ -19,15 +19,28 @@ void link_receive_start(struct tl_link *l) {
 
 /* ---- the header --------------------------------------------------------------- */
 
-/* Replies are the even number after their request, but for the fused PUSH_PULL. */
+/* Replies are the even number after their request, with two exceptions. */
 static uint8_t expected_kind(uint8_t request) {
-    return request == TL_KIND_PUSH_PULL ? TL_KIND_WEIGHTS : (uint8_t)(request + 1);
+    switch (request) {
+    case TL_KIND_PUSH_PULL:
+        return TL_KIND_WEIGHTS;
+    case TL_KIND_PROOF:
+        return TL_KIND_WELCOME;
+    default:
+        return (uint8_t)(request + 1);
+    }
+}
+
+/* A server that has a secret answers HELLO with a question of its own. */
+static bool is_kind_expected(const struct tl_link *l) {
+    return l->reply.kind == expected_kind(l->request.kind) ||
+           (l->reply.kind == TL_KIND_CHALLENGE && l->request.kind == TL_KIND_HELLO &&
+            l->welcome != NULL);
 }
 
 /* JOINED speaks of the table's entry, not of the request's. */
 static bool echoes(const struct tl_header *request, const struct tl_header *reply) {
-    return reply->kind == expected_kind(request->kind) &&
-           reply->shard == request->shard && reply->worker == request->worker &&
+    return reply->shard == request->shard && reply->worker == request->worker &&
            (reply->kind == TL_KIND_JOINED ||
             (reply->incarnation == request->incarnation &&
              reply->sequence == request->sequence));
@@ -56,7 +69,8 @@ static int check_header(struct tl_link *l) {
         return tl_fail(rc, "%s: %s", l->name, tl_error_text());
     }
     bool is_error = l->reply.kind == TL_KIND_ERROR;
-    if (!is_error && (!link_send_is_done(l) || !echoes(&l->request, &l->reply))) {
+    if (!is_error && (!link_send_is_done(l) || !is_kind_expected(l) ||
+                      !echoes(&l->request, &l->reply))) {
         return tl_fail(TL_E_PROTOCOL, "%s: a frame of kind %u is no reply to kind %u",
                        l->name, l->reply.kind, l->request.kind);
     }

@@ -103,7 +103,7 @@ static void strangers_are_recognised(void **state) {
     assert_int_equal(decode_with(4, 2), TL_E_PROTOCOL);
     assert_non_null(strstr(tl_error_text(), "version 2"));
     assert_int_equal(decode_with(5, 1), TL_E_PROTOCOL);
-    static const uint8_t unknown_kinds[] = {0, 12, 23, 255};
+    static const uint8_t unknown_kinds[] = {0, 12, 25, 255};
     for (size_t i = 0; i < sizeof(unknown_kinds); i++) {
         assert_int_equal(decode_with(6, unknown_kinds[i]), TL_E_PROTOCOL);
     }

@@ -1,5 +1,6 @@
 /* protocol_document.c - the frames printed in docs/protocol.md are what the codec
  * writes, and its table of errors is the program's. */
+#include "throughline/auth.h"
 #include "throughline/wire.h"
 
 #include "fake_server.h"
@@ -112,6 +113,51 @@ static void the_push_pull_is_documented(void **state) {
     assert_frame_documented(weights, gradient);
 }
 
+/* The opening of a job that has a secret, with numbers instead of randomness. */
+static void the_proofs_are_documented(void **state) {
+    (void)state;
+    static const char text[] = "correct horse battery staple";
+    struct tl_secret secret;
+    struct tl_secret key;
+    struct tl_auth caller;
+    struct tl_auth server;
+    char key_text[TL_ROLE_KEY_MAX];
+    struct tl_header h = {.kind = TL_KIND_HELLO,
+                          .flags = TL_FLAG_CHECKSUM,
+                          .worker = 3,
+                          .length = TL_HELLO_BYTES};
+    struct tl_hello hello = {.role = TL_ROLE_WORKER, .job = "demo", .run = "r1"};
+    uint8_t nonce[TL_NONCE_BYTES];
+    uint8_t said[TL_HELLO_BYTES];
+    uint8_t challenge[TL_CHALLENGE_BYTES];
+    uint8_t proof[TL_PROOF_BYTES];
+
+    assert_int_equal(tl_secret_parse(text, strlen(text), &secret), 0);
+    assert_documented(text);
+    assert_int_equal(tl_secret_for(&secret, TL_ROLE_WORKER, &key), 0);
+    tl_secret_print(&key, key_text);
+    assert_documented(key_text);
+
+    for (size_t i = 0; i < sizeof(nonce); i++) {
+        nonce[i] = (uint8_t)i;
+    }
+    assert_int_equal(tl_auth_begin(&caller, &secret, &h, &hello, nonce, said), 0);
+    assert_frame_documented(h, said);
+    for (size_t i = 0; i < sizeof(nonce); i++) {
+        nonce[i] = (uint8_t)(0x80 + i);
+    }
+    assert_int_equal(
+        tl_auth_challenge(&server, &key, &h, &caller.hello, nonce, challenge), 0);
+    h.kind = TL_KIND_CHALLENGE;
+    h.length = sizeof(challenge);
+    assert_frame_documented(h, challenge);
+    assert_int_equal(tl_auth_answer(&caller, challenge, sizeof(challenge), proof), 0);
+    h.kind = TL_KIND_PROOF;
+    h.length = sizeof(proof);
+    assert_frame_documented(h, proof);
+    assert_int_equal(tl_auth_check(&server, proof, sizeof(proof)), 0);
+}
+
 static void every_error_is_documented(void **state) {
     (void)state;
     char row[128];
@@ -129,6 +175,7 @@ int main(void) {
         cmocka_unit_test(the_welcome_is_documented),
         cmocka_unit_test(the_join_is_documented),
         cmocka_unit_test(the_push_pull_is_documented),
+        cmocka_unit_test(the_proofs_are_documented),
         cmocka_unit_test(every_error_is_documented),
     };
     return cmocka_run_group_tests(tests, read_document, free_document);
