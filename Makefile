@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 BUILD := build/release
 
-.PHONY: help bootstrap test-bootstrap build demo check test torture bench lint format install clean
+.PHONY: help bootstrap test-bootstrap build demo check test torture fuzz bench lint format install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -31,6 +31,10 @@ test: test-bootstrap ## every test: units, then real processes killed for real
 torture: build ## 500 random faults in one run of a job; TL_TEST_SEED=N repeats it
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_TORTURE_FAULTS=500 $(BUILD)/tests/integration_torture
 
+fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
+	@scripts/bootstrap lint
+	@scripts/fuzz
+
 bench: build ## measure; each line has a ratio, its reference and a verdict
 	@scripts/bench
 
@@ -46,4 +50,4 @@ install: build ## install programs, headers and library; PREFIX=/usr/local DESTD
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built
-	@rm -rf build/release build/debug build/asan build/tsan
+	@rm -rf build/release build/debug build/asan build/tsan build/fuzz build/fuzz.log
