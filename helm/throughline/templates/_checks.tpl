@@ -1,0 +1,49 @@
+{{/* What cannot work is refused here, with what to do. */}}
+{{- define "throughline.either" -}}
+{{- if and .dev .external -}}
+{{- fail (printf "%s: both dev.%s.enabled and external.%s are set: choose one" .what .name .name) -}}
+{{- else if not (or .dev .external) -}}
+{{- fail (printf "%s: neither is set: dev.%s.enabled=true for a small one of the chart's own, or external.%s.%s" .what .name .name .key) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "throughline.check" -}}
+{{- $v := .Values -}}
+{{- if not (has $v.strategy (list "none" "checkpoint")) -}}
+{{- fail (printf "strategy %s: this version of the programs has none and checkpoint" $v.strategy) -}}
+{{- end -}}
+{{- if contains "@" $v.external.redis.url -}}
+{{- fail "external.redis.url: a URL with a password belongs into a Secret: external.redis.existingSecret, key url" -}}
+{{- end -}}
+{{- include "throughline.either" (dict "what" "Redis" "name" "redis" "key" "url" "dev" $v.dev.redis.enabled "external" (or $v.external.redis.url $v.external.redis.existingSecret)) -}}
+{{- if include "throughline.hasS3" . -}}
+{{- include "throughline.either" (dict "what" "S3" "name" "s3" "key" "bucket" "dev" $v.dev.s3.enabled "external" $v.external.s3.bucket) -}}
+{{- if and $v.external.s3.bucket (not $v.external.s3.existingSecret) -}}
+{{- fail "external.s3.existingSecret: name the Secret with the keys access-key and secret-key" -}}
+{{- end -}}
+{{- else if $v.dev.s3.enabled -}}
+{{- fail (printf "dev.s3.enabled: nothing would use it: set store.kind=s3 and a strategy with a store (not %s)" $v.strategy) -}}
+{{- end -}}
+{{- if or $v.dev.kafka.enabled $v.external.kafka.brokers -}}
+{{- fail (printf "Kafka is set, but strategy %s keeps no log there: leave dev.kafka and external.kafka out" $v.strategy) -}}
+{{- end -}}
+{{- if and (eq $v.strategy "none") (hasKey $v.job "checkpoint") (get $v.job.checkpoint "store") -}}
+{{- fail "job.checkpoint.store: strategy none has no store" -}}
+{{- end -}}
+{{- range tuple "data" "strategy" "consistency" "shards" "workers" -}}
+{{- if hasKey $v.job . -}}
+{{- fail (printf "job.%s: set the chart's own value %s instead" . (ternary "workers.count" . (eq . "workers"))) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $v.data.source "volume") (not $v.data.volume) -}}
+{{- fail "data.volume: data.source volume needs a volume source, as in {persistentVolumeClaim: {claimName: mnist}}" -}}
+{{- end -}}
+{{- if eq $v.data.source "url" -}}
+{{- if not $v.data.url.base }}{{ fail "data.url.base: data.source url needs the folder's address" }}{{ end -}}
+{{- range tuple "trainImages" "trainLabels" "testImages" "testLabels" -}}
+{{- $name := get $v.data . -}}
+{{- if not (get $v.data.url.sha256 $name) }}{{ fail (printf "data.url.sha256: the SHA-256 of %s is missing" $name) }}{{ end -}}
+{{- end -}}
+{{- if hasPrefix "/usr" $v.data.path }}{{ fail "data.path: with data.source url choose a path outside the image, as in /data" }}{{ end -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,112 @@
+{{/* Names. */}}
+{{- define "throughline.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end }}
+
+{{- define "throughline.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (include "throughline.fullname" .) -}}
+{{- end }}
+
+{{/* Labels. Call with (dict "root" $ "component" NAME). */}}
+{{- define "throughline.selector" -}}
+app.kubernetes.io/name: throughline
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "throughline.labels" -}}
+{{ include "throughline.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: throughline
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The image of one service. Call with (dict "root" $ "service" NAME). */}}
+{{- define "throughline.image" -}}
+{{- $i := .root.Values.image -}}
+{{- $name := printf "%s/%s" $i.repository .service -}}
+{{- if $i.registry }}{{ $name = printf "%s/%s" $i.registry $name }}{{ end -}}
+{{- with get $i.digests .service -}}
+{{ $name }}@{{ . }}
+{{- else -}}
+{{ $name }}:{{ $i.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{/* Which parts a strategy has. Non-empty is yes. */}}
+{{- define "throughline.hasStore" -}}
+{{- if ne .Values.strategy "none" }}yes{{ end -}}
+{{- end }}
+{{- define "throughline.hasS3" -}}
+{{- if and (include "throughline.hasStore" .) (eq .Values.store.kind "s3") }}yes{{ end -}}
+{{- end }}
+{{- define "throughline.hasVolume" -}}
+{{- if and (include "throughline.hasStore" .) (eq .Values.store.kind "volume") }}yes{{ end -}}
+{{- end }}
+
+{{/* Addresses of the things that the services talk to. */}}
+{{- define "throughline.storeURL" -}}
+{{- if include "throughline.hasVolume" . -}}
+file:///var/lib/throughline/store
+{{- else if .Values.dev.s3.enabled -}}
+s3://{{ .Values.dev.s3.bucket }}
+{{- else -}}
+s3://{{ .Values.external.s3.bucket }}{{ with .Values.external.s3.prefix }}/{{ . }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{- define "throughline.s3Endpoint" -}}
+{{- if .Values.dev.s3.enabled -}}
+http://{{ include "throughline.fullname" . }}-s3:7070
+{{- else -}}
+{{ .Values.external.s3.endpoint }}
+{{- end -}}
+{{- end }}
+
+{{- define "throughline.s3Secret" -}}
+{{- .Values.external.s3.existingSecret | default (printf "%s-s3" (include "throughline.fullname" .)) -}}
+{{- end }}
+
+{{- define "throughline.authSecret" -}}
+{{- .Values.auth.existingSecret | default (printf "%s-auth" (include "throughline.fullname" .)) -}}
+{{- end }}
+
+{{- define "throughline.jobConfigMap" -}}
+{{- .Values.existingJob | default (printf "%s-job" (include "throughline.fullname" .)) -}}
+{{- end }}
+
+{{/* The job file. */}}
+{{- define "throughline.job" -}}
+{{- $v := .Values -}}
+{{- $at := $v.data.path -}}
+{{- $data := dict
+    "train_images" (printf "%s/%s" $at $v.data.trainImages)
+    "train_labels" (printf "%s/%s" $at $v.data.trainLabels)
+    "test_images" (printf "%s/%s" $at $v.data.testImages)
+    "test_labels" (printf "%s/%s" $at $v.data.testLabels) -}}
+{{- $job := deepCopy $v.job -}}
+{{- $_ := set $job "data" $data -}}
+{{- $_ := set $job "strategy" $v.strategy -}}
+{{- $_ := set $job "consistency" $v.consistency -}}
+{{- $_ := set $job "shards" (int $v.shards) -}}
+{{- $_ := set $job "workers" (int $v.workers.count) -}}
+{{- if include "throughline.hasStore" . -}}
+{{- $_ := set $job "checkpoint" (merge (dict "store" (include "throughline.storeURL" .)) ($job.checkpoint | default dict)) -}}
+{{- end -}}
+{{- if include "throughline.hasS3" . -}}
+{{- $s3 := dict "region" $v.external.s3.region -}}
+{{- with include "throughline.s3Endpoint" . }}{{ $_ := set $s3 "endpoint" . }}{{ end -}}
+{{- $_ := set $job "s3" (merge ($job.s3 | default dict) $s3) -}}
+{{- end -}}
+{{ toPrettyJson $job }}
+{{- end }}
