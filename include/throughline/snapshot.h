@@ -18,6 +18,7 @@
 #include "throughline/fold.h"
 #include "throughline/s3.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,16 +35,25 @@ struct tl_store_writer {
     struct tl_store *store;
 };
 
-/* What a kind of store implements: dir.c today, s3.c beside it. */
+/* What a kind of store implements: dir.c, s3.c. */
 struct tl_store_ops {
     int (*create)(struct tl_store *s, const char *name,
                   struct tl_store_writer **ret_writer);
     int (*write)(struct tl_store_writer *w, const void *bytes, size_t size);
     /* Make it visible and durable; if_absent: TL_E_EXISTS when the name is taken. Frees
-     * the writer whatever comes back. */
+     * the writer whatever comes back. Without if_absent a store may answer before it is
+     * done, and go on while the next object is written: settle() tells. */
     int (*commit)(struct tl_store_writer *w, bool if_absent);
     void (*abandon)(struct tl_store_writer *w);
-    /* Feed the object's bytes to `sink` in order, in bounded pieces. TL_E_NOTFOUND. */
+    /* Wait until what was committed is visible and durable: 0, or the first failure
+     * since the last call. give_up: do not wait, what is under way counts as failed.
+     * NULL: commit does all. */
+    int (*settle)(struct tl_store *s, bool give_up);
+    /* Has the store compared every object with a hash that came with its bytes? Reading
+     * them back would then prove nothing more. NULL: no. */
+    bool (*proves)(struct tl_store *s);
+    /* Feed the object's bytes to `sink` in order, in bounded pieces; the sink leaves
+     * the store alone. TL_E_NOTFOUND. */
     int (*read)(struct tl_store *s, const char *name,
                 int (*sink)(void *ctx, const void *bytes, size_t size), void *ctx);
     /* Names that start with `prefix`, in byte order, through `each`; stops at its
@@ -58,7 +68,22 @@ struct tl_store_ops {
 };
 struct tl_store {
     const struct tl_store_ops *ops;
+    uint64_t object_bytes; /* size of object that suits it best; 0: any */
+    void (*notice)(void *ctx, const char *text); /* tl_store_listen() */
+    void *notice_ctx;
+    atomic_bool is_cancelled;
 };
+
+/* Have told, as a line of text, what is no failure but worth knowing: a server that is
+ * being tried again, or that lacks something. Until then nobody is told. */
+void tl_store_listen(struct tl_store *s, void (*notice)(void *ctx, const char *text),
+                     void *ctx);
+/* What is under way, and all that comes later, fails with TL_E_INTERRUPTED within a
+ * second, wherever it would wait for somebody else. From any thread and any signal
+ * handler. */
+void tl_store_cancel(struct tl_store *s);
+/* Wait for what was committed: see tl_store_ops.settle. */
+int tl_store_settle(struct tl_store *s, bool give_up);
 
 /* "file:///dir" (made when missing), or "s3://bucket/prefix" with its settings, which
  * are copied; NULL: their defaults. TL_E_CONFIG, TL_E_UNSUPPORTED, TL_E_IO. */
@@ -98,7 +123,7 @@ void tl_manifest_done(struct tl_manifest *m);
 
 struct tl_snapshot_options {
     uint32_t zstd_level; /* 0: not compressed */
-    uint64_t part_bytes; /* 0: 64 MiB */
+    uint64_t part_bytes; /* 0: what suits the store, or 64 MiB */
     uint32_t keep;       /* complete snapshots to keep per shard, at least 2 */
 };
 

@@ -150,7 +150,7 @@ static inline void faulty_init(struct faulty_store *f, struct tl_store *inner) {
         .sweep = faulty_sweep,
         .close = faulty_close,
     };
-    *f = (struct faulty_store){.base = {&ops}, .inner = inner};
+    *f = (struct faulty_store){.base.ops = &ops, .inner = inner};
 }
 
 #endif

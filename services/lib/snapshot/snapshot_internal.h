@@ -27,6 +27,12 @@ TL_MUST_USE int tl_store_read_all(struct tl_store *s, const char *name, size_t m
 /* `root` is an absolute path; `make` it when it is missing, else TL_E_NOTFOUND. */
 TL_MUST_USE int tl_dir_open(const char *root, bool make, struct tl_store **ret_store);
 
+/* ---- s3.c ---------------------------------------------------------------------- */
+
+/* `options` NULL: the defaults. */
+TL_MUST_USE int tl_s3_open(const char *url, const struct tl_s3_options *options,
+                           struct tl_store **ret_store);
+
 /* ---- name.c -------------------------------------------------------------------- */
 
 /* What a snapshot is called. Newer means a higher epoch, then a higher version. */

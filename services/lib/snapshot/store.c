@@ -7,7 +7,6 @@
 
 static int open_url(const char *url, const struct tl_s3_options *s3, bool make,
                     struct tl_store **ret_store) {
-    (void)s3;
     static const char scheme[] = "file://";
     if (strncmp(url, scheme, sizeof(scheme) - 1u) == 0) {
         const char *path = url + sizeof(scheme) - 1u;
@@ -19,14 +18,21 @@ static int open_url(const char *url, const struct tl_s3_options *s3, bool make,
         }
         return tl_dir_open(path, make, ret_store);
     }
+    if (strncmp(url, "s3://", 5) == 0) {
+        return tl_s3_open(url, s3, ret_store);
+    }
     const char *colon = strstr(url, "://");
     if (colon == NULL) {
-        return tl_fail(TL_E_CONFIG, "store \"%s\" is not a URL: use file:///DIRECTORY",
+        return tl_fail(TL_E_CONFIG,
+                       "store \"%s\" is not a URL: use file:///DIRECTORY or "
+                       "s3://BUCKET/PREFIX",
                        url);
     }
-    return tl_fail(TL_E_UNSUPPORTED,
-                   "store \"%s\": no store of the kind %.*s://; use file:///DIRECTORY",
-                   url, (int)(colon - url), url);
+    return tl_fail(
+        TL_E_UNSUPPORTED,
+        "store \"%s\": no store of the kind %.*s://; use file:///DIRECTORY or "
+        "s3://BUCKET/PREFIX",
+        url, (int)(colon - url), url);
 }
 
 int tl_store_open(const char *url, const struct tl_s3_options *s3,
@@ -43,6 +49,20 @@ void tl_store_close(struct tl_store *s) {
     if (s != NULL) {
         s->ops->close(s);
     }
+}
+
+void tl_store_listen(struct tl_store *s, void (*notice)(void *ctx, const char *text),
+                     void *ctx) {
+    s->notice = notice;
+    s->notice_ctx = ctx;
+}
+
+void tl_store_cancel(struct tl_store *s) {
+    atomic_store(&s->is_cancelled, true);
+}
+
+int tl_store_settle(struct tl_store *s, bool give_up) {
+    return s->ops->settle == NULL ? 0 : s->ops->settle(s, give_up);
 }
 
 static bool is_name_char(char c) {

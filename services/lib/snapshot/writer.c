@@ -121,7 +121,9 @@ int tl_snapshot_begin(struct tl_store *store, const struct tl_manifest *meta,
     w->store = store;
     w->key = tl_manifest_key(meta);
     w->token = tl_random_u64();
-    w->part_bytes = options->part_bytes > 0 ? options->part_bytes : PART_BYTES;
+    w->part_bytes = options->part_bytes > 0   ? options->part_bytes
+                    : store->object_bytes > 0 ? store->object_bytes
+                                              : PART_BYTES;
     w->m = *meta;
     w->m.part_count = 0;
     w->m.state_bytes = 0;
@@ -155,6 +157,9 @@ int tl_snapshot_write(struct tl_snapshot_writer *w, const void *bytes, size_t si
 
 static int read_back(const struct tl_snapshot_writer *w) {
     int r = 0;
+    if (w->store->ops->proves != NULL && w->store->ops->proves(w->store)) {
+        return tl_snapshot_check(w->store, &w->m);
+    }
     for (uint32_t i = 0; i < w->m.part_count && r == 0; i++) {
         r = tl_part_read(w->store, &w->key, &w->m.parts[i],
                          (struct tl_sink){tl_sink_discard, NULL});
@@ -194,6 +199,9 @@ static int complete(struct tl_snapshot_writer *w) {
         r = tl_sha256_end(w->sha, w->m.sha256);
     }
     if (r == 0) {
+        r = tl_store_settle(w->store, false);
+    }
+    if (r == 0) {
         r = read_back(w);
     }
     return r < 0 ? r : write_manifest(w);
@@ -225,9 +233,11 @@ void tl_snapshot_abandon(struct tl_snapshot_writer *w) {
     if (w->out != NULL) {
         w->store->ops->abandon(w->out);
     }
-    for (uint32_t i = 0; i < w->m.part_count; i++) {
+    (void)tl_store_settle(w->store, true);
+    int r = 0;
+    for (uint32_t i = 0; i < w->m.part_count && r == 0; i++) {
         tl_name_part(&w->key, w->m.parts[i].name, name);
-        (void)w->store->ops->remove(w->store, name);
+        r = w->store->ops->remove(w->store, name);
     }
     free_writer(w);
     (void)tl_fail(0, "%s", why);

@@ -100,7 +100,7 @@ static void too_many_parts_are_refused(void **state) {
                                             .write = sink_write,
                                             .commit = sink_commit,
                                             .remove = sink_remove};
-    struct tl_store store = {&ops};
+    struct tl_store store = {.ops = &ops};
     const struct tl_manifest meta = snapshots_meta(1, 1);
     const struct tl_snapshot_options options = {.part_bytes = 1};
     char *bytes = snapshots_state(1, TL_PARTS_MAX + 1u, false);
