@@ -8,8 +8,8 @@
 #include "tempdir.h"
 
 struct snapshots {
+    struct tl_store *store; /* first: what tests of any store see */
     char directory[TEMPDIR_MAX];
-    struct tl_store *store;
 };
 
 static inline void snapshots_reopen(struct snapshots *t) {

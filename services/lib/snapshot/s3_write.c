@@ -385,13 +385,14 @@ void tl_s3_abandon(struct tl_store_writer *w) {
 
 /* As one PUT, made visible at once or not at all. */
 static int commit_absent(struct s3_object *o) {
-    if (o->upload[0] != '\0' || o->open == NULL) {
+    if (o->upload[0] != '\0') {
         tl_s3_abandon(&o->base);
         return tl_fail(TL_E_TOOBIG,
-                       "an object that must be new has 1 to %u bytes in an S3 store",
+                       "an object that must be new has at most %u bytes in an S3 store",
                        S3_PIECE_BYTES);
     }
-    const int r = tl_s3_put_absent(store_of(o), o->name, o->open->bytes, o->filled);
+    const void *bytes = o->open == NULL ? (const unsigned char *)"" : o->open->bytes;
+    const int r = tl_s3_put_absent(store_of(o), o->name, bytes, o->filled);
     free_object(o);
     return r;
 }

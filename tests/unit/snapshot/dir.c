@@ -1,5 +1,6 @@
-/* The directory store: visible only when whole, names in order, leftovers swept. */
-#include "snapshots.h"
+/* The directory store: the contract, and what is a directory's own: leftovers, full
+ * disks, rights. */
+#include "store_contract.h"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -7,28 +8,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-static int put(struct tl_store *s, const char *name, const char *text, bool if_absent) {
-    struct tl_store_writer *w = NULL;
-    int r = s->ops->create(s, name, &w);
-    if (r == 0) {
-        r = s->ops->write(w, text, strlen(text));
-        if (r < 0) {
-            s->ops->abandon(w);
-            return r;
-        }
-        r = s->ops->commit(w, if_absent);
-    }
-    return r;
-}
-
-static void expect(struct tl_store *s, const char *name, const char *text) {
-    char bytes[64] = "";
-    struct snapshots_bytes got = {.bytes = bytes, .capacity = sizeof(bytes)};
-    assert_int_equal(s->ops->read(s, name, snapshots_collect, &got), 0);
-    assert_int_equal(got.size, strlen(text));
-    assert_memory_equal(bytes, text, got.size);
-}
 
 /* Every file below the directory, hidden ones too. */
 static unsigned files_in(char *directory) {
@@ -43,33 +22,6 @@ static unsigned files_in(char *directory) {
     return count;
 }
 
-static void an_object_is_visible_when_committed(void **state) {
-    struct snapshots *t = *state;
-    struct tl_store *s = t->store;
-    struct tl_store_writer *w = NULL;
-    char bytes[64];
-    struct snapshots_bytes got = {.bytes = bytes, .capacity = sizeof(bytes)};
-    assert_int_equal(s->ops->create(s, "a/b/c", &w), 0);
-    assert_int_equal(s->ops->write(w, "half", 4), 0);
-    assert_int_equal(s->ops->read(s, "a/b/c", snapshots_collect, &got), TL_E_NOTFOUND);
-    assert_int_equal(snapshots_objects(s), 0);
-    assert_int_equal(s->ops->write(w, " whole", 6), 0);
-    assert_int_equal(s->ops->commit(w, true), 0);
-    expect(s, "a/b/c", "half whole");
-    assert_int_equal(snapshots_objects(s), 1);
-    assert_int_equal(files_in(t->directory), 1);
-}
-
-static void if_absent_keeps_the_first(void **state) {
-    struct snapshots *t = *state;
-    assert_int_equal(put(t->store, "x", "first", true), 0);
-    assert_int_equal(put(t->store, "x", "second", true), TL_E_EXISTS);
-    expect(t->store, "x", "first");
-    assert_int_equal(put(t->store, "x", "third", false), 0);
-    expect(t->store, "x", "third");
-    assert_int_equal(files_in(t->directory), 1);
-}
-
 static void an_abandoned_object_leaves_nothing(void **state) {
     struct snapshots *t = *state;
     struct tl_store_writer *w = NULL;
@@ -78,41 +30,6 @@ static void an_abandoned_object_leaves_nothing(void **state) {
     t->store->ops->abandon(w);
     assert_int_equal(files_in(t->directory), 0);
     assert_int_equal(access(snapshots_path(t, "d"), F_OK), -1);
-}
-
-static int concatenate(void *ctx, const char *name, uint64_t size) {
-    char *text = ctx;
-    const size_t length = strlen(text);
-    (void)snprintf(text + length, 256 - length, "%s:%llu ", name,
-                   (unsigned long long)size);
-    return strcmp(name, "stop") == 0 ? 17 : 0;
-}
-
-static void names_come_in_byte_order(void **state) {
-    static const char *const names[] = {"b/2", "b.1", "a", "b/10", "b", "b-1/x", "c/d"};
-    struct snapshots *t = *state;
-    char text[256] = "";
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(names[i], "b") != 0) {
-            assert_int_equal(put(t->store, names[i], "12345", true), 0);
-        }
-    }
-    file_write(snapshots_path(t, ".hidden"), "x", 1);
-    assert_int_equal(t->store->ops->list(t->store, "", concatenate, text), 0);
-    assert_string_equal(text, "a:5 b-1/x:5 b.1:5 b/10:5 b/2:5 c/d:5 ");
-    text[0] = '\0';
-    assert_int_equal(t->store->ops->list(t->store, "b/", concatenate, text), 0);
-    assert_string_equal(text, "b/10:5 b/2:5 ");
-    text[0] = '\0';
-    assert_int_equal(t->store->ops->list(t->store, "b", concatenate, text), 0);
-    assert_string_equal(text, "b-1/x:5 b.1:5 b/10:5 b/2:5 ");
-    text[0] = '\0';
-    assert_int_equal(t->store->ops->list(t->store, "nothing/", concatenate, text), 0);
-    assert_string_equal(text, "");
-    assert_int_equal(put(t->store, "stop", "", true), 0);
-    assert_int_equal(put(t->store, "stop-2", "", true), 0);
-    assert_int_equal(t->store->ops->list(t->store, "s", concatenate, text), 17);
-    assert_string_equal(text, "stop:0 ");
 }
 
 static void removing_takes_empty_directories_along(void **state) {
@@ -127,16 +44,6 @@ static void removing_takes_empty_directories_along(void **state) {
     assert_int_equal(access(snapshots_path(t, "p"), F_OK), -1);
     assert_int_equal(s->ops->remove(s, "p/2"), 0);
     assert_int_equal(access(t->directory, F_OK), 0);
-}
-
-static void bad_names_are_refused(void **state) {
-    struct snapshots *t = *state;
-    struct tl_store *s = t->store;
-    struct tl_store_writer *w = NULL;
-    assert_int_equal(s->ops->create(s, "../out", &w), TL_E_INVALID);
-    assert_int_equal(s->ops->read(s, "/etc/passwd", snapshots_collect, NULL),
-                     TL_E_INVALID);
-    assert_int_equal(s->ops->remove(s, "a/../../b"), TL_E_INVALID);
 }
 
 static void a_directory_in_an_objects_place_is_damage(void **state) {
@@ -272,12 +179,9 @@ static void urls_are_checked(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(an_object_is_visible_when_committed),
-        TEST(if_absent_keeps_the_first),
+        STORE_CONTRACT(snapshots_setup, snapshots_teardown),
         TEST(an_abandoned_object_leaves_nothing),
-        TEST(names_come_in_byte_order),
         TEST(removing_takes_empty_directories_along),
-        TEST(bad_names_are_refused),
         TEST(a_directory_in_an_objects_place_is_damage),
         TEST(only_what_the_dead_left_is_swept),
         TEST(a_full_store_says_so_and_keeps_nothing),
