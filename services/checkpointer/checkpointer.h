@@ -4,12 +4,14 @@
  *   main.c      options, start
  *   loop.c      one poll() over all shards; the wind-down
  *   shard.c     the conversation with one shard's server, a step at a time
- *   capture.c   a state on its way from the server to the store
+ *   capture.c   a state on its way from the server into the spool
+ *   spool.c     a file between the server's pace and the store's
+ *   store.c     a thread of its own: everything that waits for the store
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
  *
- * Thread: one, blocking only in the store. Whatever fails, a server, the store or
- * Redis, is said once, tried again with back-off, and ends nothing. */
+ * Thread: the loop's, which never blocks, and the store's. Whatever fails, a server,
+ * the store or Redis, is said once, tried again with back-off, and ends nothing. */
 #ifndef CHECKPOINTER_H
 #define CHECKPOINTER_H
 
@@ -20,18 +22,86 @@
 #include "throughline/wire.h"
 
 #include <poll.h>
+#include <pthread.h>
 
 struct checkpointer;
+
+#define TL_STORE_WHY_MAX 512u
+
+/* ---- spool.c ------------------------------------------------------------------ */
+
+struct spool {
+    int fd; /* -1: none */
+    uint64_t size;
+    char directory[TL_PATH_MAX];
+};
+/* `directory` "": TMPDIR, or /tmp. TL_E_IO. */
+TL_MUST_USE int spool_open(struct spool *s, const char *directory);
+TL_MUST_USE int spool_write(struct spool *s, const void *bytes, size_t size);
+TL_MUST_USE int spool_read(const struct spool *s, uint64_t at, void *bytes, size_t size,
+                           size_t *ret_size);
+void spool_close(struct spool *s);
 
 /* ---- capture.c ---------------------------------------------------------------- */
 
 struct capture {
-    struct tl_snapshot_writer *writer; /* from the state's first byte on */
+    struct spool spool; /* from the state's first byte on */
     struct tl_manifest meta;
     int64_t started_ms;
-    int failure; /* of the store; the link only knows that the exchange ended */
-    char why[512];
+    int failure; /* of the spool; the link only knows that the exchange ended */
+    char why[TL_STORE_WHY_MAX];
 };
+
+/* ---- store.c ------------------------------------------------------------------ */
+
+enum upload_step { UPLOAD_NONE, UPLOAD_WAITING, UPLOAD_RUNNING, UPLOAD_ENDED };
+
+/* A shard's state, spooled, on its way to the store; and what became of it. */
+struct upload {
+    enum upload_step step;
+    struct tl_manifest meta;
+    struct spool spool;
+    int result;
+    char why[TL_STORE_WHY_MAX];
+    uint64_t stored; /* bytes */
+    uint32_t pruned;
+    int64_t ended_ms;
+};
+
+/* A shard's newest snapshot when the store was opened. */
+struct origin {
+    bool exists;
+    uint64_t version, epoch;
+};
+
+struct store_thread {
+    const struct tl_job *job;
+    int wake_fd;            /* readable when there is news for the loop */
+    struct origin *origins; /* per shard; the loop's once the store is open */
+    /* Behind the lock. */
+    pthread_mutex_t lock;
+    pthread_cond_t change;
+    bool is_stopping, is_open;
+    int open_error; /* of the last attempt */
+    char open_why[TL_STORE_WHY_MAX];
+    struct tl_store *store; /* the thread's; others may cancel it */
+    struct upload *uploads; /* per shard */
+    pthread_t thread;
+    bool is_started;
+};
+/* The job is borrowed until the end. What was begun is stopped with store_stop(),
+ * whatever this returns. */
+TL_MUST_USE int store_start(struct store_thread *t, const struct tl_job *job);
+/* Give up what is under way, and end; within a second. */
+void store_stop(struct store_thread *t);
+/* 0 when the store is open, TL_E_BUSY before the first attempt has ended, else that
+ * attempt's error. Takes what made wake_fd readable. */
+int store_state(struct store_thread *t, char why[TL_STORE_WHY_MAX]);
+/* Hand over a state, whose shard has none under way. */
+void store_submit(struct store_thread *t, const struct tl_manifest *meta,
+                  struct spool *spool);
+/* What became of it, once; false while it is not known. */
+bool store_take(struct store_thread *t, uint32_t shard, struct upload *ret_upload);
 
 /* ---- shard.c ------------------------------------------------------------------ */
 
@@ -59,8 +129,9 @@ struct shard {
     struct tl_welcome welcome; /* the slice */
     struct tl_pace pace;
     struct capture capture;
-    bool wants_last; /* take one more, if there is anything newer */
-    bool had_last;   /* of the server that is leaving now, or of the job */
+    bool is_uploading; /* the store's thread has a state of this shard */
+    bool wants_last;   /* take one more, if there is anything newer */
+    bool had_last;     /* of the server that is leaving now, or of the job */
     uint8_t reply[TL_WELCOME_BYTES];
 };
 
@@ -74,12 +145,12 @@ int64_t shard_next_ms(const struct shard *s);
 bool shard_is_busy(const struct shard *s);
 /* Take a last snapshot as soon as possible. */
 void shard_want_last(struct shard *s);
+/* The store's thread is done with the shard's state. */
+void shard_stored(struct shard *s, const struct upload *u);
 
 /* capture.c: the link's sink; `ctx` is the shard. */
 int capture_take(void *ctx, const void *bytes, size_t size);
 void capture_begin(struct shard *s, int64_t now_ms);
-/* The whole state has come: verify, publish, prune. 0, or the store's error. */
-TL_MUST_USE int capture_finish(struct shard *s);
 void capture_abandon(struct shard *s);
 
 /* ---- gauges.c ----------------------------------------------------------------- */
@@ -95,6 +166,7 @@ void gauges_done(struct gauges *g);
 
 struct checkpointer_options {
     char servers[TL_PATH_MAX];
+    char spool[TL_PATH_MAX];
 };
 
 struct presence {
@@ -110,9 +182,8 @@ struct checkpointer {
     struct tl_job job;
     uint64_t job_digest, fold_digest;
     struct tl_trust *trust; /* NULL: the servers prove nothing */
-    struct tl_store *store; /* NULL: not reached yet */
-    int64_t store_retry_ms;
-    bool store_complained;
+    struct store_thread store;
+    bool store_is_open, store_complained;
     struct presence presence;
     struct gauges gauges;
     struct tl_address *servers; /* from --servers, one per shard; NULL: ask Redis */

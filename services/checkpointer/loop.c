@@ -6,70 +6,54 @@
 #include <string.h>
 
 #define TURN_MAX_MS       1000
-#define STORE_RETRY_MS    2000
 #define LAST_SNAPSHOTS_MS 10000
 
 /* ---- the store ---------------------------------------------------------------- */
 
-/* Where an earlier process left off: the newest snapshot that is complete. */
-static int continue_from(struct shard *s, struct tl_store *store) {
-    struct tl_manifest *list = NULL;
-    size_t count = 0;
-    int r = tl_snapshot_list(store, s->number, &list, &count);
-    if (r < 0) {
-        return r;
-    }
-    r = TL_E_NOTFOUND;
-    for (size_t i = 0; i < count && (r == TL_E_NOTFOUND || r == TL_E_CORRUPT); i++) {
-        r = tl_snapshot_check(store, &list[i]);
-        if (r == 0) {
-            tl_pace_taken(&s->pace, tl_now_ms(), list[i].version, list[i].epoch);
-            tl_metric_set(s->owner->gauges.version[s->number], (double)list[i].version);
+/* Go on from the snapshots that an earlier process left. */
+static void take_origins(struct checkpointer *c) {
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        const struct origin *o = &c->store.origins[i];
+        if (o->exists) {
+            tl_pace_taken(&c->shards[i].pace, tl_now_ms(), o->version, o->epoch);
+            tl_metric_set(c->gauges.version[i], (double)o->version);
         }
     }
-    tl_manifests_free(list, count);
-    return r == TL_E_NOTFOUND || r == TL_E_CORRUPT ? 0 : r;
 }
 
-static int open_store(struct checkpointer *c) {
-    struct tl_store *store = NULL;
-    int r = tl_store_open(c->job.store, &c->job.s3, &store);
-    if (r < 0) {
-        return r;
-    }
-    r = store->ops->sweep(store);
-    for (uint32_t i = 0; i < c->job.shards && r == 0; i++) {
-        r = continue_from(&c->shards[i], store);
-    }
-    if (r < 0) {
-        tl_store_close(store);
-        return r;
-    }
-    c->store = store;
-    return 0;
-}
-
-/* A store that cannot be reached now may be later: a volume is mounted, a disk gets
- * room. TL_E_CONFIG and TL_E_UNSUPPORTED will not change. */
-static int look_for_store(struct checkpointer *c, int64_t now_ms) {
-    if (c->store != NULL || now_ms < c->store_retry_ms) {
+/* TL_E_CONFIG and TL_E_UNSUPPORTED will not change; the rest is tried again. */
+static int look_for_store(struct checkpointer *c) {
+    char why[TL_STORE_WHY_MAX];
+    if (c->store_is_open) {
         return 0;
     }
-    const int r = open_store(c);
+    const int r = store_state(&c->store, why);
     if (r == TL_E_CONFIG || r == TL_E_UNSUPPORTED) {
-        return r;
+        return tl_fail(r, "%s", why);
     }
-    if (r < 0 && !c->store_complained) {
-        tl_log_line(TL_ERROR, "store not reached", "error", tl_error_name(r), "why",
-                    tl_error_text(), NULL);
-    } else if (r == 0) {
+    if (r == 0) {
+        c->store_is_open = true;
+        take_origins(c);
         tl_log_line(TL_INFO, "store opened", "store", c->job.store, NULL);
         presence_announce(c, TL_MEMBER_SERVING);
+    } else if (r != TL_E_BUSY && !c->store_complained) {
+        c->store_complained = true;
+        tl_log_line(TL_ERROR, "store not reached", "error", tl_error_name(r), "why",
+                    why, NULL);
     }
     tl_health_ready(r < 0 ? "the store is not reached" : NULL);
-    c->store_complained = r < 0;
-    c->store_retry_ms = now_ms + STORE_RETRY_MS;
     return 0;
+}
+
+static void take_results(struct checkpointer *c) {
+    char why[TL_STORE_WHY_MAX];
+    struct upload u;
+    (void)store_state(&c->store, why);
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        if (store_take(&c->store, i, &u)) {
+            shard_stored(&c->shards[i], &u);
+        }
+    }
 }
 
 /* ---- the end ------------------------------------------------------------------ */
@@ -98,9 +82,15 @@ static bool is_over(const struct checkpointer *c, int64_t now_ms) {
     }
     bool is_complete = true;
     for (uint32_t i = 0; i < c->job.shards; i++) {
-        is_complete = is_complete && !c->shards[i].wants_last;
+        is_complete =
+            is_complete && !c->shards[i].wants_last && !c->shards[i].is_uploading;
     }
-    return is_complete || now_ms >= c->end_deadline_ms;
+    if (!is_complete && now_ms >= c->end_deadline_ms) {
+        tl_log_line(TL_WARNING, "last snapshots given up", "why",
+                    "the store, or a server, takes too long", NULL);
+        return true;
+    }
+    return is_complete;
 }
 
 /* ---- turns -------------------------------------------------------------------- */
@@ -114,7 +104,8 @@ static int timeout_of(const struct checkpointer *c, int64_t now_ms) {
     return next_ms > now_ms ? (int)(next_ms - now_ms) : 0;
 }
 
-/* The descriptors that wake us: one per shard, a change of the roster, a signal. */
+/* The descriptors that wake us: one per shard, a change of the roster, a signal, the
+ * store's thread. */
 static int wait_for_news(struct checkpointer *c) {
     const uint32_t n = c->job.shards;
     for (uint32_t i = 0; i < n; i++) {
@@ -126,7 +117,8 @@ static int wait_for_news(struct checkpointer *c) {
     c->polled[n] = (struct pollfd){.fd = c->presence.wake_fd, .events = POLLIN};
     c->polled[n + 1u] =
         (struct pollfd){.fd = c->is_ending ? -1 : tl_stop_fd(), .events = POLLIN};
-    if (poll(c->polled, n + 2u, timeout_of(c, tl_now_ms())) < 0 && errno != EINTR) {
+    c->polled[n + 2u] = (struct pollfd){.fd = c->store.wake_fd, .events = POLLIN};
+    if (poll(c->polled, n + 3u, timeout_of(c, tl_now_ms())) < 0 && errno != EINTR) {
         return tl_fail(TL_E_IO, "poll: %s", strerror(errno));
     }
     return 0;
@@ -136,6 +128,9 @@ static void take_news(struct checkpointer *c) {
     const uint32_t n = c->job.shards;
     if (c->polled[n].revents != 0) {
         presence_look(c);
+    }
+    if (c->polled[n + 2u].revents != 0) {
+        take_results(c);
     }
     for (uint32_t i = 0; i < n; i++) {
         if (c->polled[i].revents != 0) {
@@ -155,7 +150,7 @@ int checkpointer_run(struct checkpointer *c) {
     for (;;) {
         const int64_t now_ms = tl_now_ms();
         tl_health_beat();
-        int r = look_for_store(c, now_ms);
+        int r = look_for_store(c);
         if (r < 0) {
             return r;
         }

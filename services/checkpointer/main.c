@@ -12,6 +12,14 @@ static const struct tl_option option_rows[] = {
      .fallback = "",
      .doc = "Addresses of the shards' servers, in order, separated by commas "
             "(tcp://host:port or unix:///path); by default Redis is asked."},
+    {.name = "spool",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct checkpointer_options, spool),
+     .size = sizeof(((struct checkpointer_options *)0)->spool),
+     .fallback = "",
+     .path = true,
+     .doc = "Directory with room for the states of all shards, where they wait for "
+            "the store; by default TMPDIR, or /tmp."},
 };
 static const struct tl_option_table option_table = {
     option_rows, sizeof(option_rows) / sizeof(option_rows[0])};
@@ -19,9 +27,12 @@ static const struct tl_option_table option_table = {
 static int make_shards(struct checkpointer *c) {
     const uint32_t n = c->job.shards;
     c->shards = calloc(n, sizeof(*c->shards));
-    c->polled = calloc((size_t)n + 2u, sizeof(*c->polled));
+    c->polled = calloc((size_t)n + 3u, sizeof(*c->polled));
     if (c->shards == NULL || c->polled == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory for %u shards", n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        c->shards[i].capture.spool.fd = -1;
     }
     for (uint32_t i = 0; i < n; i++) {
         struct shard *s = &c->shards[i];
@@ -49,10 +60,10 @@ static int check_job(const struct tl_job *job) {
 static void clean_up(struct checkpointer *c, struct tl_http *http) {
     presence_close(c);
     for (uint32_t i = 0; i < c->job.shards && c->shards != NULL; i++) {
-        tl_snapshot_abandon(c->shards[i].capture.writer);
+        capture_abandon(&c->shards[i]);
         tl_link_free(c->shards[i].link);
     }
-    tl_store_close(c->store);
+    store_stop(&c->store);
     tl_http_stop(http);
     gauges_done(&c->gauges);
     free(c->shards);
@@ -64,6 +75,7 @@ static int serve(struct checkpointer *c) {
     struct tl_http *http = NULL;
     char address[TL_NAME_MAX * 4] = "";
     c->presence.wake_fd = -1;
+    c->store.wake_fd = -1;
     tl_health_ready("starting");
     int r = gauges_new(&c->gauges, c->job.shards);
     if (r == 0) {
@@ -77,6 +89,9 @@ static int serve(struct checkpointer *c) {
     }
     if (r == 0) {
         r = presence_open(c, address);
+    }
+    if (r == 0) {
+        r = store_start(&c->store, &c->job);
     }
     if (r == 0) {
         r = checkpointer_run(c);

@@ -8,6 +8,8 @@
 #define SERVER_BACKOFF_MAX 1000
 #define STORE_BACKOFF_MAX  30000
 #define BUSY_RETRY_MS      50
+/* While a state is being stored no other is fetched, and nobody is in a hurry. */
+#define UPLOADING_PING_MS  500
 /* With the job ending, a server that did not answer so often is not coming back. */
 #define LAST_FAILURES_MAX  5u
 
@@ -66,12 +68,13 @@ static void server_failed(struct shard *s, int error, const char *why) {
 }
 
 /* Said once until a snapshot succeeds. */
-static void store_failed(struct shard *s) {
+static void store_failed(struct shard *s, const struct tl_manifest *meta, int error,
+                         const char *why) {
     tl_metric_add(s->owner->gauges.failures, 1);
     if (s->store_failures++ == 0) {
         tl_log_line(TL_ERROR, "snapshot failed", "shard", tl_text_u64(s->number),
-                    "version", tl_text_u64(s->capture.meta.version), "error",
-                    tl_error_name(s->capture.failure), "why", s->capture.why, NULL);
+                    "version", tl_text_u64(meta->version), "error",
+                    tl_error_name(error), "why", why, NULL);
     }
     s->store_retry_ms = tl_now_ms() + backoff_ms(s->store_failures, STORE_BACKOFF_MAX);
     if (s->store_failures >= LAST_FAILURES_MAX) {
@@ -176,6 +179,12 @@ static void take_welcome(struct shard *s, const struct tl_header *reply) {
     become_idle(s, 0);
 }
 
+static int64_t next_ping_ms(const struct shard *s) {
+    const int64_t now_ms = tl_now_ms();
+    return s->is_uploading ? now_ms + UPLOADING_PING_MS
+                           : tl_pace_next_ms(&s->pace, now_ms);
+}
+
 static void take_state(struct shard *s, const struct tl_header *reply) {
     const int64_t now_ms = tl_now_ms();
     if (reply->status == TL_E_NOTMODIFIED) {
@@ -187,19 +196,13 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
         become_idle(s, now_ms + BUSY_RETRY_MS);
         return;
     }
-    if (capture_finish(s) < 0) {
-        store_failed(s);
-    } else {
-        s->store_failures = 0;
-        tl_pace_taken(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
-        presence_announce(s->owner, TL_MEMBER_SERVING);
-        /* With the job ending, gradients may still be on their way to this shard: ask
-         * until there is nothing newer. A process that is stopped takes one. */
-        if (!s->owner->job_has_ended) {
-            last_is_over(s);
-        }
+    if (s->capture.spool.fd < 0) {
+        server_failed(s, TL_E_PROTOCOL, "it sent a state of no bytes");
+        return;
     }
-    become_idle(s, s->wants_last ? 0 : tl_pace_next_ms(&s->pace, tl_now_ms()));
+    s->is_uploading = true;
+    store_submit(&s->owner->store, &s->capture.meta, &s->capture.spool);
+    become_idle(s, now_ms + UPLOADING_PING_MS);
 }
 
 /* An error's frame: in another epoch now, or no server of ours. */
@@ -218,13 +221,11 @@ static void take_reply(struct shard *s) {
     } else if (s->step == SHARD_GREETING) {
         take_welcome(s, reply);
     } else if (s->step == SHARD_FETCHING) {
-        /* The request ends here: finishing may ask for more. */
-        const struct tl_header state = *reply;
-        see(s, &state);
-        take_state(s, &state);
+        see(s, reply);
+        take_state(s, reply);
     } else {
         see(s, reply);
-        become_idle(s, tl_pace_next_ms(&s->pace, tl_now_ms()));
+        become_idle(s, next_ping_ms(s));
     }
 }
 
@@ -236,13 +237,51 @@ void shard_advance(struct shard *s) {
     if (r == 0) {
         take_reply(s);
     } else if (s->capture.failure < 0 && s->step == SHARD_FETCHING) {
-        /* The store refused the bytes, and with that the exchange was over. */
-        store_failed(s);
+        /* The spool refused the bytes, and with that the exchange was over. */
+        store_failed(s, &s->capture.meta, s->capture.failure, s->capture.why);
         capture_abandon(s);
         s->step = SHARD_AWAY;
         s->act_ms = 0;
     } else {
         server_failed(s, r, tl_error_text());
+    }
+}
+
+/* ---- the store ---------------------------------------------------------------- */
+
+static void record(const struct shard *s, const struct upload *u) {
+    const struct gauges *g = &s->owner->gauges;
+    const int64_t took_ms = u->ended_ms - s->capture.started_ms;
+    tl_metric_add(g->snapshots, 1);
+    tl_metric_add(g->bytes, (double)u->stored);
+    tl_metric_add(g->pruned, u->pruned);
+    tl_metric_observe(g->seconds, (double)took_ms / 1000.0);
+    tl_metric_set(g->version[s->number], (double)u->meta.version);
+    tl_log_line(TL_INFO, "snapshot taken", "shard", tl_text_u64(s->number), "version",
+                tl_text_u64(u->meta.version), "position", tl_text_u64(u->meta.position),
+                "epoch", tl_text_u64(u->meta.epoch), "bytes", tl_text_u64(u->stored),
+                "ms", tl_text_i64(took_ms), NULL);
+}
+
+void shard_stored(struct shard *s, const struct upload *u) {
+    s->is_uploading = false;
+    if (u->result < 0 && u->result != TL_E_EXISTS) {
+        store_failed(s, &u->meta, u->result, u->why);
+        return;
+    }
+    if (u->result == 0) { /* else another checkpointer was faster */
+        record(s, u);
+    }
+    s->store_failures = 0;
+    tl_pace_taken(&s->pace, tl_now_ms(), u->meta.version, u->meta.epoch);
+    presence_announce(s->owner, TL_MEMBER_SERVING);
+    /* With the job ending, gradients may still be on their way to this shard: ask until
+     * there is nothing newer. A process that is stopped takes one. */
+    if (!s->owner->job_has_ended) {
+        last_is_over(s);
+    }
+    if (s->step == SHARD_IDLE) {
+        s->act_ms = s->wants_last ? 0 : next_ping_ms(s);
     }
 }
 
@@ -275,7 +314,8 @@ void shard_turn(struct shard *s, int64_t now_ms) {
         check_deadline(s, now_ms);
         return;
     }
-    const bool may_store = s->owner->store != NULL && now_ms >= s->store_retry_ms;
+    const bool may_store =
+        s->owner->store_is_open && !s->is_uploading && now_ms >= s->store_retry_ms;
     const bool is_due = s->wants_last || tl_pace_is_due(&s->pace, now_ms);
     if (s->step == SHARD_IDLE && is_due && may_store) {
         fetch_state(s, now_ms);

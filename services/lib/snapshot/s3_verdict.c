@@ -112,8 +112,12 @@ struct s3_verdict tl_s3_judge(const struct s3_outcome *o) {
             return words[i].verdict;
         }
     }
-    return o->status >= 200 && o->status < 300 ? (struct s3_verdict){.advice = ""}
-                                               : judge_status(o->status);
+    if (o->status < 200 || o->status >= 300) {
+        return judge_status(o->status);
+    }
+    /* It began well, and went wrong while the answer was on its way. */
+    return o->word[0] != '\0' ? again(TL_E_UNAVAILABLE, "")
+                              : (struct s3_verdict){.advice = ""};
 }
 
 /* Doubled with each attempt; anything from the half of it to all of it. */
