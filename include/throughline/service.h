@@ -122,18 +122,35 @@ bool tl_metrics_find(const char *text, const char *name, const char *labels,
  * gets "host:port" as bound. TL_E_CONFIG  the address cannot be used (in use, not
  * ours): says which */
 struct tl_http;
-/* More pages: return malloc'ed body and its type, or NULL for 404; on the HTTP thread.
- */
-typedef char *(*tl_http_page_fn)(void *ctx, const char *path, const char **ret_type,
-                                 size_t *ret_size);
-TL_MUST_USE int tl_http_start(const char *address, tl_http_page_fn page, void *ctx,
+/* What a service shows beside these. Everything is called on the HTTP thread. */
+struct tl_http_site {
+    void *ctx;
+    /* GET: malloc'ed body and its type, or NULL for 404. */
+    char *(*page)(void *ctx, const char *path, const char **ret_type, size_t *ret_size);
+    /* Server-sent events at this path; NULL: none. A viewer is a cursor, 0 at first:
+     * next() moves it on and returns one whole event, malloc'ed, or NULL when there is
+     * none yet. So nothing is queued for a viewer that is slow; one that takes nothing
+     * for 10 s is dropped. 32 viewers at most. */
+    const char *stream;
+    char *(*next)(void *ctx, uint64_t *cursor, size_t *ret_size);
+    /* POST without a body, from pages of this very address alone; `token` is the
+     * header X-Throughline-Token ("" when there is none). The reply's status; NULL:
+     * 405.
+     */
+    unsigned (*post)(void *ctx, const char *path, const char *token);
+};
+/* `site` may be NULL, and is copied. */
+TL_MUST_USE int tl_http_start(const char *address, const struct tl_http_site *site,
                               struct tl_http **ret_http,
                               char ret_address[TL_NAME_MAX * 4]);
+/* Viewers have something new to read; call it now and then even if not, so that those
+ * who have gone are noticed. NULL is legal. */
+void tl_http_wake(struct tl_http *h);
 void tl_http_stop(struct tl_http *h); /* NULL is legal */
 /* tl_http_start() on "http"; ret_address gets what to announce: "http_advertise", else
  * the address as bound. */
 TL_MUST_USE int tl_service_http(const struct tl_service_options *options,
-                                tl_http_page_fn page, void *ctx,
+                                const struct tl_http_site *site,
                                 struct tl_http **ret_http,
                                 char ret_address[TL_NAME_MAX * 4]);
 /* The job has ended: with "stay", keep the heart beating until SIGTERM; else return. */
@@ -174,5 +191,17 @@ TL_MUST_USE int tl_timeline_open(const char *path, struct tl_timeline **ret_time
 TL_MUST_USE int tl_timeline_write(struct tl_timeline *t, json_t *object);
 double tl_timeline_now(const struct tl_timeline *t); /* "t" of this moment */
 void tl_timeline_close(struct tl_timeline *t);
+
+/* Reading one, also while it grows: a line that is half written comes later, one that
+ * is too long to be ours is passed over. */
+struct tl_timeline_reader;
+/* The file need not exist yet. */
+TL_MUST_USE int tl_timeline_read(const char *path,
+                                 struct tl_timeline_reader **ret_reader);
+/* The next whole line, without its end; false: none so far. Borrowed until the next
+ * call. */
+bool tl_timeline_next(struct tl_timeline_reader *r, const char **ret_line,
+                      size_t *ret_size);
+void tl_timeline_reader_close(struct tl_timeline_reader *r); /* NULL is legal */
 
 #endif

@@ -85,7 +85,7 @@ static int serve(struct checkpointer *c) {
         r = make_shards(c);
     }
     if (r == 0) {
-        r = tl_service_http(&c->service, NULL, NULL, &http, address);
+        r = tl_service_http(&c->service, NULL, &http, address);
     }
     if (r == 0) {
         r = presence_open(c, address);

@@ -151,6 +151,8 @@ static void step(struct tl_run *run) {
     look_at_rate(run);
     look_at_samples(run);
     if (run->phase < TL_RUN_STOPPING) {
+        tl_run_announce_dashboard(run);
+        tl_run_obey(run);
         tl_run_drill(run);
         tl_run_revive(run);
         look_for_end(run);

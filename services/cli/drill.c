@@ -56,6 +56,17 @@ static void restart_now(struct tl_run *run, size_t slot) {
     tl_live_news(run, "started %s again after %.1f s", p->name, down);
 }
 
+bool tl_run_bring_back(struct tl_run *run, const struct tl_process *p) {
+    const struct tl_drill *drill = &run->options.drill;
+    for (size_t i = drill->count; i > 0; i--) {
+        if (target_of(run, i - 1) == p && drill->slots[i - 1].state == TL_DRILL_DOWN) {
+            restart_now(run, i - 1);
+            return p->state == TL_PROCESS_RUNNING;
+        }
+    }
+    return false;
+}
+
 void tl_run_drill(struct tl_run *run) {
     struct tl_drill_action actions[TL_DRILL_MAX];
     const struct tl_drill_moment moment = moment_of(run);
@@ -106,15 +117,25 @@ static bool shows(const struct tl_run *run, size_t slot, uint64_t *ret_progress)
     return true;
 }
 
+static void tell_recovery(struct tl_run *run, const struct tl_drill_slot *slot,
+                          const struct tl_process *p) {
+    double seconds = tl_drill_recovery_seconds(slot);
+    json_t *fields = json_pack("{s:f}", "recovery_seconds", seconds);
+    if (fields && slot->has_base) {
+        (void)json_object_set_new(fields, "resumed_from",
+                                  json_integer((json_int_t)slot->base));
+    }
+    tl_run_event(run, "recovered", p, fields);
+    tl_live_news(run, "%s has recovered, %.1f s after the kill", p->name, seconds);
+}
+
 void tl_run_watch_recovery(struct tl_run *run) {
     struct tl_drill *drill = &run->options.drill;
     for (size_t i = 0; i < drill->count; i++) {
         uint64_t progress;
         if (drill->slots[i].state == TL_DRILL_BACK && shows(run, i, &progress) &&
             tl_drill_seen(drill, i, tl_run_now(run), progress)) {
-            tl_live_news(run, "%s has recovered, %.1f s after the kill",
-                         target_of(run, i)->name,
-                         tl_drill_recovery_seconds(&drill->slots[i]));
+            tell_recovery(run, &drill->slots[i], target_of(run, i));
         }
     }
 }

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 bool tl_fleet_has_checkpointer(const struct tl_job *job) {
     return job->strategy == TL_STRATEGY_CHECKPOINT &&
@@ -38,6 +39,7 @@ static struct tl_process *next(struct tl_fleet *f, const struct tl_fleet_plan *p
 /* What every service of ours is told. */
 static int common(struct tl_process *p, const struct tl_fleet_plan *plan,
                   const char *program) {
+    const char *http = p->kind == TL_DRILL_MONITOR ? plan->dashboard : "127.0.0.1:0";
     char path[TL_PATH_MAX], redis[TL_PATH_MAX];
     int rc = tl_program_service(program, path, sizeof(path));
     tl_redis_url(plan->scratch, redis, sizeof(redis));
@@ -45,7 +47,7 @@ static int common(struct tl_process *p, const struct tl_fleet_plan *plan,
     rc = rc == 0 ? tl_process_arg(p, "--job=%s/job.json", plan->out) : rc;
     rc = rc == 0 ? tl_process_arg(p, "--run=%s", plan->run) : rc;
     rc = rc == 0 ? tl_process_arg(p, "--redis=%s", redis) : rc;
-    rc = rc == 0 ? tl_process_arg(p, "--http=127.0.0.1:0") : rc;
+    rc = rc == 0 ? tl_process_arg(p, "--http=%s", http) : rc;
     rc = rc == 0 ? tl_process_arg(p, "--log-level=%s", plan->log_level) : rc;
     return rc == 0 ? tl_process_arg(p, "--index=%" PRIu32, p->index) : rc;
 }
@@ -109,6 +111,17 @@ void tl_fleet_done(struct tl_fleet *f) {
     free(f->items);
     f->items = NULL;
     f->count = 0;
+}
+
+void tl_fleet_keep_http(struct tl_process *p, const char *address) {
+    char *kept = NULL;
+    for (size_t i = 0; i < p->argc; i++) {
+        if (strncmp(p->argv[i], "--http=", 7) == 0 &&
+            asprintf(&kept, "--http=%s", address) >= 0) {
+            free(p->argv[i]);
+            p->argv[i] = kept;
+        }
+    }
 }
 
 struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target kind,

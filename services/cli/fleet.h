@@ -13,6 +13,7 @@ struct tl_fleet_plan {
     const char *scratch; /* directory of sockets */
     const char *run;     /* the run's name */
     const char *log_level;
+    const char *dashboard; /* where the monitor listens for HTTP */
 };
 
 struct tl_fleet {
@@ -27,6 +28,9 @@ bool tl_fleet_has_checkpointer(const struct tl_job *job);
 TL_MUST_USE int tl_fleet_new(const struct tl_fleet_plan *plan,
                              struct tl_fleet *ret_fleet);
 void tl_fleet_done(struct tl_fleet *f);
+
+/* In its next life this service listens for HTTP where it did in this one. */
+void tl_fleet_keep_http(struct tl_process *p, const char *address);
 
 /* NULL when there is none. */
 struct tl_process *tl_fleet_find(const struct tl_fleet *f, enum tl_drill_target kind,

@@ -121,7 +121,7 @@ static int open_watchers(struct tl_run *run) {
                                             .run = run->options.run,
                                             .lease_ms = run->job.lease_ms};
     int rc = tl_timeline_open(timeline, &run->timeline);
-    rc = rc == 0 ? tl_samples_open(timeline, &run->samples) : rc;
+    rc = rc == 0 ? tl_timeline_read(timeline, &run->samples) : rc;
     rc = rc == 0 ? tl_probe_new(run->scratch.path, run->job.shards, run->job.name,
                                 run->options.run, run->trust, &run->probe)
                  : rc;
@@ -135,10 +135,14 @@ static int prepare(struct tl_run *run) {
         .scratch = run->scratch.path,
         .run = run->options.run,
         .log_level = tl_log_level_names[run->options.log_level],
+        .dashboard = run->options.dashboard,
     };
     int rc = check_model_and_data(&run->job);
     rc = rc == 0 ? tl_signals_open(&run->signals) : rc;
     rc = rc == 0 ? tl_scratch_make(&run->scratch) : rc;
+    if (rc == 0 && run->options.allow_kill) {
+        rc = tl_control_open(&run->scratch, &run->control);
+    }
     rc = rc == 0 ? tl_fleet_new(&plan, &run->fleet) : rc;
     rc = rc == 0 ? prepare_out(run) : rc;
     rc = rc == 0 ? prepare_environment(&run->job) : rc;
@@ -150,10 +154,11 @@ static int prepare(struct tl_run *run) {
 static void release(struct tl_run *run) {
     tl_member_close(run->member);
     tl_probe_free(run->probe);
-    tl_samples_close(run->samples);
+    tl_timeline_reader_close(run->samples);
     tl_timeline_close(run->timeline);
     tl_fleet_done(&run->fleet);
     tl_trust_free(run->trust);
+    tl_control_close(&run->control);
     tl_scratch_remove(&run->scratch);
     tl_signals_close(&run->signals);
     tl_job_done(&run->job);
@@ -183,7 +188,6 @@ static void introduce(struct tl_run *run) {
 }
 
 static void report(struct tl_run *run) {
-    bool text = !run->options.json && isatty(STDOUT_FILENO) == 1;
     if (run->verdict != TL_RUN_COMPLETED) {
         (void)fprintf(stderr, "throughline run: %s\n", run->reason);
     }
@@ -197,7 +201,6 @@ static void report(struct tl_run *run) {
     } else if (run->has_first || run->verdict == TL_RUN_COMPLETED) {
         tl_summary_print(run, stdout);
     }
-    tl_plot(run, text);
 }
 
 static int conduct(struct tl_run *run) {
@@ -213,7 +216,7 @@ static int conduct(struct tl_run *run) {
 }
 
 int tl_cli_run(int argc, char **argv) {
-    static struct tl_run run = {.signals = {.fd = -1}};
+    static struct tl_run run = {.signals = {.fd = -1}, .control = {.fd = -1}};
     if (tl_flags_want_help(argc, argv)) {
         tl_run_options_help(stdout);
         return TL_EXIT_OK;

@@ -8,7 +8,8 @@
  *   drill.c        kills and restarts on schedule, and what became of them
  *   stop.c         winding down, in order
  *   live.c         the status line
- *   summary.c      the table, or the JSON object; plot.c the picture
+ *   dashboard.c    where the run can be looked at; control.c what is asked there
+ *   summary.c      the table, or the JSON object
  */
 #ifndef THROUGHLINE_CLI_RUN_H
 #define THROUGHLINE_CLI_RUN_H
@@ -16,6 +17,7 @@
 #include "throughline/member.h"
 #include "throughline/service.h"
 
+#include "control.h"
 #include "fleet.h"
 #include "probe.h"
 #include "run_options.h"
@@ -39,11 +41,12 @@ struct tl_run {
     struct tl_scratch scratch;
     struct tl_trust *trust; /* the secret made for this run */
     struct tl_signals signals;
+    struct tl_control control;
     struct tl_fleet fleet;
     struct tl_probe *probe;
     struct tl_member *member;
     struct tl_timeline *timeline;
-    struct tl_samples *samples;
+    struct tl_timeline_reader *samples;
 
     int64_t origin_ms; /* CLOCK_MONOTONIC at the run's start */
     enum tl_run_phase phase;
@@ -66,6 +69,8 @@ struct tl_run {
     struct tl_sample evaluated;     /* the newest with an accuracy */
     uint32_t crashes;               /* services that had to be started again unasked */
     uint64_t victims[TL_DRILL_MAX]; /* by slot of the drill: a killed server's writer */
+
+    char dashboard[TL_NAME_MAX * 4]; /* "host:port"; "": not known yet */
 
     enum tl_run_verdict verdict;
     int exit_code;
@@ -96,10 +101,17 @@ void tl_run_revive(struct tl_run *run);
 void tl_run_drill(struct tl_run *run);
 /* Look for signs of life of what was killed. */
 void tl_run_watch_recovery(struct tl_run *run);
+/* Start again what a kill left down; false: there is nothing to start. */
+bool tl_run_bring_back(struct tl_run *run, const struct tl_process *p);
 /* At the end: a kill that never happened is a failure. */
 void tl_run_judge_drill(struct tl_run *run);
 /* STOPPING: ask, group by group, then force. */
 void tl_run_stop_step(struct tl_run *run);
+
+/* Say once where the dashboard is. */
+void tl_run_announce_dashboard(struct tl_run *run);
+/* Do what viewers have asked for. */
+void tl_run_obey(struct tl_run *run);
 
 /* Show the status when it is time to; a line of news above it. */
 void tl_live_show(struct tl_run *run);
@@ -110,7 +122,5 @@ void tl_live_clear(struct tl_run *run);
 
 void tl_summary_print(const struct tl_run *run, FILE *out);
 json_t *tl_summary_json(const struct tl_run *run); /* NULL: no memory */
-/* OUT/accuracy.svg, when gnuplot is there; on a terminal a chart of letters too. */
-void tl_plot(const struct tl_run *run, bool text);
 
 #endif

@@ -28,7 +28,7 @@ static const struct tl_option rows[] = {
      .path = true,
      .doc =
          "Directory for everything the run leaves: job, timeline, logs, checkpoints, "
-         "picture; runs/NAME-RUN when it is not given."},
+         "report; runs/NAME-RUN when it is not given."},
     {.name = "run",
      .type = TL_OPT_STRING,
      .offset = offsetof(struct tl_run_options, run),
@@ -52,6 +52,19 @@ static const struct tl_option rows[] = {
      .offset = offsetof(struct tl_run_options, quiet),
      .fallback = "false",
      .doc = "Show no progress, only the summary."},
+    {.name = "dashboard",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct tl_run_options, dashboard),
+     .size = sizeof(((struct tl_run_options *)0)->dashboard),
+     .fallback = "127.0.0.1:0",
+     .doc = "Where the dashboard listens, host:port, port 0 for any; the address is "
+            "printed. \"off\": nowhere."},
+    {.name = "allow_kill",
+     .type = TL_OPT_BOOL,
+     .offset = offsetof(struct tl_run_options, allow_kill),
+     .fallback = "false",
+     .doc = "Buttons on the dashboard that kill and revive services, for who has the "
+            "printed address; on a loopback address only."},
     {.name = "log_level",
      .type = TL_OPT_CHOICE,
      .offset = offsetof(struct tl_run_options, log_level),
@@ -229,8 +242,21 @@ static int check_kills(const struct tl_run_options *options, const struct tl_job
     return rc;
 }
 
+static int check_dashboard(const struct tl_run_options *options) {
+    static const char *const hosts[] = {"127.0.0.1:", "localhost:", "[::1]:"};
+    bool is_loopback = false;
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        is_loopback =
+            is_loopback || strncmp(options->dashboard, hosts[i], strlen(hosts[i])) == 0;
+    }
+    return !options->allow_kill || is_loopback
+               ? 0
+               : tl_fail(TL_E_CONFIG, "--allow-kill needs --dashboard 127.0.0.1:PORT");
+}
+
 static int complete(struct tl_run_options *options, struct tl_job *job) {
     int rc = complete_run(job, options);
+    rc = rc == 0 ? check_dashboard(options) : rc;
     rc = rc == 0 ? complete_out(options) : rc;
     rc = rc == 0 ? complete_store(options, job) : rc;
     rc = rc == 0 ? tl_config_complete(&tl_job_table, job) : rc;

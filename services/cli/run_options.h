@@ -13,8 +13,10 @@ struct tl_run_options {
     char run[TL_NAME_MAX];   /* name of the run */
     char store[TL_PATH_MAX]; /* as given, "" when it was not */
     bool json, quiet;
-    int log_level;         /* index in tl_log_level_names */
-    struct tl_drill drill; /* the kills, none done yet */
+    char dashboard[TL_NAME_MAX * 4]; /* where the monitor listens */
+    bool allow_kill;                 /* viewers may kill and revive services */
+    int log_level;                   /* index in tl_log_level_names */
+    struct tl_drill drill;           /* the kills, none done yet */
 };
 extern const struct tl_option_table tl_run_table;
 extern const char *const tl_log_level_names[];

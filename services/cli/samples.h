@@ -2,7 +2,7 @@
 #ifndef THROUGHLINE_CLI_SAMPLES_H
 #define THROUGHLINE_CLI_SAMPLES_H
 
-#include "throughline/error.h"
+#include "throughline/service.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,13 +18,8 @@ struct tl_sample {
     uint64_t folded, lost, duplicated;
 };
 
-struct tl_samples;
-
-/* The file need not exist yet. */
-TL_MUST_USE int tl_samples_open(const char *path, struct tl_samples **ret_samples);
-void tl_samples_close(struct tl_samples *s); /* NULL is legal */
 /* The next sample that is whole; false: none so far. Lines of other kinds, and damaged
  * ones, are passed over. */
-bool tl_samples_next(struct tl_samples *s, struct tl_sample *ret_sample);
+bool tl_samples_next(struct tl_timeline_reader *r, struct tl_sample *ret_sample);
 
 #endif

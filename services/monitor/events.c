@@ -140,4 +140,5 @@ static void write_snapshot(struct monitor *m) {
 void monitor_events_write(struct monitor *m) {
     write_roster_events(m);
     write_snapshot(m);
+    monitor_timeline_show(m);
 }

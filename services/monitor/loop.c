@@ -156,6 +156,7 @@ static void sample_last(struct monitor *m) {
         (void)!observe(m, true, &score); /* logged there */
     } while (!score.known && tl_now_ms() < deadline_ms && !tl_stop_wait(TICK_MS));
     monitor_sample_write(m, &score, true);
+    monitor_timeline_show(m);
     if (score.known) {
         tl_log_line(TL_INFO, "last evaluation", "version", tl_text_u64(score.version),
                     "accuracy", tl_text_double(score.accuracy, 4), "loss",

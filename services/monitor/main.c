@@ -1,4 +1,4 @@
-/* main.c - tl-monitor: evaluates the weights, writes the run's timeline. */
+/* main.c - tl-monitor: evaluates the weights, writes the run's timeline, shows it. */
 #include "monitor.h"
 
 #include <stddef.h>
@@ -52,7 +52,7 @@ static int open_member(struct monitor *m, const char *http) {
     return tl_member_open(&config, &m->member);
 }
 
-static int start(struct monitor *m, struct tl_http **ret_http) {
+static int start(struct monitor *m) {
     char address[TL_NAME_MAX * 4] = "";
     int rc = monitor_gauges_new(&m->gauges);
     if (rc == 0) {
@@ -61,27 +61,27 @@ static int start(struct monitor *m, struct tl_http **ret_http) {
     if (rc == 0) {
         rc = monitor_events_new(&m->events);
     }
-    if (rc == 0 && m->options.timeline[0] != '\0') {
-        rc = tl_timeline_open(m->options.timeline, &m->timeline);
+    if (rc == 0) {
+        rc = monitor_timeline_open(m);
     }
     if (rc == 0) {
         rc = monitor_observer_new(&m->job, &m->service, m->options.servers,
                                   &m->observer);
     }
     if (rc == 0) {
-        rc = tl_service_http(&m->service, NULL, NULL, ret_http, address);
+        rc = monitor_site_start(m, address);
     }
     return rc == 0 ? open_member(m, address) : rc;
 }
 
 int main(int argc, char **argv) {
     static struct monitor m;
-    struct tl_http *http = NULL;
-    tl_service_start("monitor", "evaluates the weights and writes the run's timeline",
+    tl_service_start("monitor",
+                     "evaluates the weights, writes the run's timeline and shows it",
                      argc, argv, &option_table, &m.options, &m.service, &m.job);
     int rc = tl_stop_setup();
     if (rc == 0) {
-        rc = start(&m, &http);
+        rc = start(&m);
     }
     if (rc == 0) {
         /* This thread's alone: leases and probes go on at full priority. */
@@ -94,10 +94,12 @@ int main(int argc, char **argv) {
                     tl_error_text(), NULL);
     }
     tl_member_close(m.member);
-    tl_http_stop(http);
+    tl_http_stop(m.http);
+    monitor_feed_free(m.feed);
     monitor_observer_free(m.observer);
     monitor_events_free(m.events);
     tl_timeline_close(m.timeline);
+    tl_timeline_reader_close(m.reader);
     monitor_processes_done(&m.processes);
     tl_job_done(&m.job);
     return tl_exit_code(rc);

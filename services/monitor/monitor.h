@@ -6,7 +6,9 @@
  *   processes.c  who is there, and what each says of itself
  *   sample.c     all of that as one line of the timeline
  *   events.c     comings and goings as lines of the timeline
- *   timeline.c   lines on their way to the file
+ *   timeline.c   lines on their way to the file, and from it to the dashboard
+ *   feed.c       the timeline in memory, for those who look on
+ *   site.c       the dashboard; control.c what may be asked there
  *   gauges.c     what /metrics says
  */
 #ifndef THROUGHLINE_MONITOR_H
@@ -140,6 +142,24 @@ void monitor_events_free(struct monitor_events *e); /* NULL is legal */
 /* tl_member_config.on_event; ctx is the monitor_events. */
 void monitor_events_put(void *ctx, const struct tl_roster_event *event);
 
+/* ---- feed.c ------------------------------------------------------------ */
+
+/* The lines of the timeline, bounded in number and bytes; any thread. */
+struct monitor_feed;
+TL_MUST_USE int monitor_feed_new(const char *hello, struct monitor_feed **ret_feed);
+void monitor_feed_free(struct monitor_feed *f); /* NULL is legal */
+/* Add a line, without its end. */
+void monitor_feed_put(struct monitor_feed *f, const char *text, size_t size);
+/* tl_http_site.next; ctx is the monitor_feed. `hello` comes first. */
+char *monitor_feed_next(void *ctx, uint64_t *cursor, size_t *ret_size);
+
+/* ---- control.c --------------------------------------------------------- */
+
+/* May a viewer ask for anything? */
+bool monitor_control_open(void);
+/* tl_http_site.post: pass "/control/kill/server/0" on to the run. */
+unsigned monitor_control_post(void *ctx, const char *path, const char *token);
+
 /* ---- everything -------------------------------------------------------- */
 
 struct monitor_gauges;
@@ -153,7 +173,11 @@ struct monitor {
     struct monitor_events *events;
     struct monitor_processes processes;
     struct monitor_gauges *gauges;
-    struct tl_timeline *timeline; /* NULL: none is written */
+    struct tl_timeline *timeline;      /* /dev/null when none is to be kept */
+    struct tl_timeline_reader *reader; /* what all write there; NULL: none is kept */
+    struct monitor_feed *feed;
+    struct tl_http *http; /* NULL: off */
+    double woken_at;      /* tl_now_seconds() when viewers were woken last */
     bool is_timeline_failing;
     double measured_at; /* tl_now_seconds() of the last monitor_measure() */
     bool is_announced;  /* and what the servers announced then */
@@ -177,9 +201,16 @@ bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version);
 void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
                           bool is_final);
 
-/* timeline.c: append, if there is a timeline, what happened at `at` (tl_now_seconds());
- * takes ownership. */
+/* timeline.c: open it. */
+TL_MUST_USE int monitor_timeline_open(struct monitor *m);
+/* Append what happened at `at` (tl_now_seconds()); takes ownership. */
 void monitor_write(struct monitor *m, double at, json_t *line);
+/* Show what has been written since, by whomever, to those who look on. */
+void monitor_timeline_show(struct monitor *m);
+
+/* site.c: start HTTP, with the dashboard. */
+TL_MUST_USE int monitor_site_start(struct monitor *m,
+                                   char ret_address[TL_NAME_MAX * 4]);
 
 /* gauges.c */
 TL_MUST_USE int monitor_gauges_new(struct monitor_gauges **ret_gauges);

@@ -494,7 +494,7 @@ static int start(struct server *s) {
         rc = open_serve(s);
     }
     if (rc == 0) {
-        rc = tl_service_http(&s->service, NULL, NULL, &s->http, s->self.http);
+        rc = tl_service_http(&s->service, NULL, &s->http, s->self.http);
     }
     if (rc == 0) {
         rc = start_timers(s);

@@ -83,7 +83,7 @@ static int train(struct worker *w) {
     tl_health_ready("joining");
     int rc = worker_gauges_new(&w->gauges);
     if (rc == 0) {
-        rc = tl_service_http(&w->service, NULL, NULL, &http, address);
+        rc = tl_service_http(&w->service, NULL, &http, address);
     }
     if (rc == 0) {
         rc = worker_presence_new(w, address, &w->presence);

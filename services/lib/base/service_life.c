@@ -8,13 +8,13 @@
 
 #define BEAT_MS 1000
 
-int tl_service_http(const struct tl_service_options *options, tl_http_page_fn page,
-                    void *ctx, struct tl_http **ret_http,
+int tl_service_http(const struct tl_service_options *options,
+                    const struct tl_http_site *site, struct tl_http **ret_http,
                     char ret_address[TL_NAME_MAX * 4]) {
     const char *advertise = options->http_advertise;
     int rc = advertise[0] != '\0' ? tl_http_check(advertise) : 0;
     if (rc == 0) {
-        rc = tl_http_start(options->http, page, ctx, ret_http, ret_address);
+        rc = tl_http_start(options->http, site, ret_http, ret_address);
     }
     if (rc == 0 && *ret_http != NULL && advertise[0] != '\0') {
         (void)snprintf(ret_address, TL_NAME_MAX * 4, "%s", advertise);

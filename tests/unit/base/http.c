@@ -30,7 +30,8 @@ static char *page(void *ctx, const char *path, const char **ret_type,
 static int start(void **state) {
     static char body[] = "<p>hello</p>";
     (void)state;
-    return tl_http_start("127.0.0.1:0", page, body, &http, address);
+    const struct tl_http_site site = {.ctx = body, .page = page};
+    return tl_http_start("127.0.0.1:0", &site, &http, address);
 }
 
 static int stop(void **state) {
@@ -160,7 +161,7 @@ static void scraping_the_dead_fails_in_time(void **state) {
     char *text = NULL;
     char gone[ADDRESS_MAX];
     struct tl_http *other;
-    assert_int_equal(tl_http_start("127.0.0.1:0", NULL, NULL, &other, gone), 0);
+    assert_int_equal(tl_http_start("127.0.0.1:0", NULL, &other, gone), 0);
     tl_http_stop(other);
     assert_int_equal(tl_metrics_fetch(gone, tl_now_ms() + 5000, &text), TL_E_REFUSED);
     assert_non_null(strstr(tl_error_text(), gone));
@@ -195,7 +196,7 @@ static void wrong_addresses_are_refused(void **state) {
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct tl_http *h = NULL;
         char bound[ADDRESS_MAX] = "";
-        assert_int_equal(tl_http_start(wrong[i], NULL, NULL, &h, bound), TL_E_CONFIG);
+        assert_int_equal(tl_http_start(wrong[i], NULL, &h, bound), TL_E_CONFIG);
         assert_null(h);
         assert_memory_equal(tl_error_text(), "HTTP on ", 8);
     }
@@ -205,7 +206,7 @@ static void a_port_in_use_is_named(void **state) {
     (void)state;
     struct tl_http *h = NULL;
     char bound[ADDRESS_MAX];
-    assert_int_equal(tl_http_start(address, NULL, NULL, &h, bound), TL_E_CONFIG);
+    assert_int_equal(tl_http_start(address, NULL, &h, bound), TL_E_CONFIG);
     assert_non_null(strstr(tl_error_text(), address));
     assert_non_null(strstr(tl_error_text(), "Address already in use"));
 }
@@ -214,7 +215,7 @@ static void off_is_off(void **state) {
     (void)state;
     struct tl_http *h = http;
     char bound[ADDRESS_MAX] = "x";
-    assert_int_equal(tl_http_start("off", NULL, NULL, &h, bound), 0);
+    assert_int_equal(tl_http_start("off", NULL, &h, bound), 0);
     assert_null(h);
     assert_string_equal(bound, "");
     tl_http_stop(h);
@@ -226,15 +227,15 @@ static void what_is_announced_may_differ(void **state) {
     struct tl_service_options options = {.http = "127.0.0.1:0"};
     struct tl_http *h = NULL;
     char told[ADDRESS_MAX] = "";
-    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_int_equal(tl_service_http(&options, NULL, &h, told), 0);
     assert_memory_equal(told, "127.0.0.1:", 10);
     tl_http_stop(h);
     (void)snprintf(options.http_advertise, ADDRESS_MAX, "pod-0.servers:9100");
-    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_int_equal(tl_service_http(&options, NULL, &h, told), 0);
     assert_string_equal(told, "pod-0.servers:9100");
     tl_http_stop(h);
     (void)snprintf(options.http, ADDRESS_MAX, "off");
-    assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), 0);
+    assert_int_equal(tl_service_http(&options, NULL, &h, told), 0);
     assert_string_equal(told, "");
 }
 
@@ -246,7 +247,7 @@ static void what_nobody_can_call_is_not_announced(void **state) {
         struct tl_http *h = NULL;
         char told[ADDRESS_MAX] = "";
         (void)snprintf(options.http_advertise, ADDRESS_MAX, "%s", wrong[i]);
-        assert_int_equal(tl_service_http(&options, NULL, NULL, &h, told), TL_E_CONFIG);
+        assert_int_equal(tl_service_http(&options, NULL, &h, told), TL_E_CONFIG);
         assert_null(h);
     }
 }

@@ -78,7 +78,7 @@ static void a_service_is_asked_whether_it_is_ready(void **state) {
     (void)state;
     struct tl_http *http = NULL;
     char address[TL_NAME_MAX * 4];
-    assert_int_equal(tl_http_start("127.0.0.1:0", NULL, NULL, &http, address), 0);
+    assert_int_equal(tl_http_start("127.0.0.1:0", NULL, &http, address), 0);
     (void)setenv("THROUGHLINE_HTTP", address, 1);
     tl_health_ready("joining");
     START("--ready");
