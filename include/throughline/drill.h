@@ -71,7 +71,7 @@ enum tl_drill_state {
 struct tl_drill_slot {
     struct tl_drill_kill kill;
     enum tl_drill_state state;
-    int64_t killed_ms, restarted_ms, recovered_ms;
+    int64_t killed_ms, restarted_ms, seen_ms, recovered_ms; /* seen: first, anew */
     bool has_version;
     uint64_t version; /* of the job at the kill */
     bool has_base;

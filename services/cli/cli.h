@@ -12,6 +12,8 @@ int tl_cli_checkpoints(int argc, char **argv);
 int tl_cli_log(int argc, char **argv);
 int tl_cli_kafka(int argc, char **argv);
 int tl_cli_secret(int argc, char **argv);
+int tl_cli_report(int argc, char **argv);
+int tl_cli_experiment(int argc, char **argv);
 int tl_cli_completion(int argc, char **argv);
 
 #endif

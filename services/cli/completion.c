@@ -7,8 +7,10 @@
 #include "cli.h"
 #include "commands.h"
 #include "evaluate.h"
+#include "experiment.h"
 #include "flags.h"
 #include "kafka.h"
+#include "report.h"
 #include "run_options.h"
 #include "secret.h"
 #include "status.h"
@@ -36,6 +38,11 @@ static void print_flags(const char *command, FILE *out) {
         tl_config_flags(&tl_kafka_table, out);
     } else if (strcmp(command, "secret") == 0) {
         tl_secret_flags(out);
+    } else if (strcmp(command, "report") == 0) {
+        tl_config_flags(&tl_report_table, out);
+    } else if (strcmp(command, "experiment") == 0) {
+        tl_config_flags(&tl_experiment_table, out);
+        tl_config_flags(&tl_job_table, out);
     }
     (void)fprintf(out, "--help\n");
 }
@@ -45,7 +52,8 @@ static void print_cases(FILE *out) {
     (void)fputs("  case \"$command\" in\n", out);
     for (size_t i = 0; i < tl_command_count; i++) {
         const struct tl_command *c = &tl_commands[i];
-        bool takes_file = strcmp(c->arguments, "FILE") == 0;
+        bool takes_file =
+            strcmp(c->arguments, "FILE") == 0 || strcmp(c->arguments, "DIR") == 0;
         (void)fprintf(out, "    %s)\n      files=%d\n      words='%s\n", c->name,
                       takes_file, takes_file ? "" : c->arguments);
         print_flags(c->name, out);

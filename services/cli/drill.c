@@ -120,7 +120,10 @@ static bool shows(const struct tl_run *run, size_t slot, uint64_t *ret_progress)
 static void tell_recovery(struct tl_run *run, const struct tl_drill_slot *slot,
                           const struct tl_process *p) {
     double seconds = tl_drill_recovery_seconds(slot);
-    json_t *fields = json_pack("{s:f}", "recovery_seconds", seconds);
+    json_t *fields =
+        json_pack("{s:f, s:f, s:f}", "recovery_seconds", seconds, "restore_seconds",
+                  (double)(slot->seen_ms - slot->restarted_ms) / 1000, "resume_seconds",
+                  (double)(slot->recovered_ms - slot->seen_ms) / 1000);
     if (fields && slot->has_base) {
         (void)json_object_set_new(fields, "resumed_from",
                                   json_integer((json_int_t)slot->base));

@@ -18,6 +18,8 @@ const struct tl_command tl_commands[] = {
     {"kafka", tl_cli_kafka, "start and stop a Kafka of one node on this machine",
      "up down"},
     {"secret", tl_cli_secret, "make a job's secret, or the key of one role", "FILE"},
+    {"report", tl_cli_report, "show what a run or an experiment came to", "DIR"},
+    {"experiment", tl_cli_experiment, "run a matrix of jobs and compare them", "FILE"},
     {"completion", tl_cli_completion, "print a completion script for bash or zsh",
      "bash zsh"},
 };

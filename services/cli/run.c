@@ -5,38 +5,21 @@
 #include "throughline/nn.h"
 
 #include "cli.h"
+#include "files.h"
 #include "flags.h"
 #include "redis.h"
+#include "report.h"
 #include "secret.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 static const int64_t redis_within_ms = 10000;
 
 /* ---- preparation: nothing runs yet -------------------------------------------- */
-
-/* Make `path` and every directory above it. */
-static int make_directories(const char *path) {
-    char part[TL_PATH_MAX + 16];
-    (void)snprintf(part, sizeof(part), "%s", path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-            return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
-        }
-        *slash = '/';
-    }
-    if (mkdir(part, 0777) != 0 && errno != EEXIST) {
-        return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
-    }
-    return 0;
-}
 
 /* The output directory, with the job as it was resolved. A second run in one directory
  * would take up the first one's ledgers and checkpoints. */
@@ -50,7 +33,7 @@ static int prepare_out(const struct tl_run *run) {
     }
     char logs[TL_PATH_MAX + 16];
     (void)snprintf(logs, sizeof(logs), "%s/logs", run->options.out);
-    int rc = make_directories(logs);
+    int rc = tl_make_directories(logs);
     return rc == 0 ? tl_job_save(&run->job, path) : rc;
 }
 
@@ -187,20 +170,28 @@ static void introduce(struct tl_run *run) {
                  redis, run->job.name, run->options.run);
 }
 
+/* The files that outlive the run; without them it is complete all the same. */
+static void leave_report(const struct tl_run *run, const json_t *summary) {
+    int rc = tl_summary_save(run, summary);
+    rc = rc == 0 ? tl_report_html(run->options.out) : rc;
+    if (rc != 0) {
+        (void)fprintf(stderr, "throughline run: no report: %s\n", tl_error_text());
+    }
+}
+
 static void report(struct tl_run *run) {
+    json_t *summary = tl_summary_json(run);
+    leave_report(run, summary);
     if (run->verdict != TL_RUN_COMPLETED) {
         (void)fprintf(stderr, "throughline run: %s\n", run->reason);
     }
-    if (run->options.json) {
-        json_t *json = tl_summary_json(run);
-        if (json) {
-            (void)json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-            (void)fputc('\n', stdout);
-        }
-        json_decref(json);
+    if (run->options.json && summary != NULL) {
+        (void)json_dumpf(summary, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        (void)fputc('\n', stdout);
     } else if (run->has_first || run->verdict == TL_RUN_COMPLETED) {
         tl_summary_print(run, stdout);
     }
+    json_decref(summary);
 }
 
 static int conduct(struct tl_run *run) {
@@ -225,6 +216,8 @@ int tl_cli_run(int argc, char **argv) {
     if (rc != 0) {
         return tl_flags_fail("run", rc);
     }
+    run.argc = argc;
+    run.argv = argv;
     run.live_is_tty = isatty(STDERR_FILENO) == 1;
     rc = prepare(&run);
     int code = rc == 0 ? conduct(&run) : tl_flags_fail("run", rc);

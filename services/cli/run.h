@@ -36,6 +36,8 @@ enum tl_run_verdict { TL_RUN_COMPLETED = 0, TL_RUN_FAILED, TL_RUN_INTERRUPTED };
 const char *tl_run_verdict_name(enum tl_run_verdict verdict);
 
 struct tl_run {
+    int argc; /* as given */
+    char **argv;
     struct tl_run_options options;
     struct tl_job job;
     struct tl_scratch scratch;
@@ -122,5 +124,7 @@ void tl_live_clear(struct tl_run *run);
 
 void tl_summary_print(const struct tl_run *run, FILE *out);
 json_t *tl_summary_json(const struct tl_run *run); /* NULL: no memory */
+/* OUT/summary.json: the same, with how it was asked for and where it ran. TL_E_IO. */
+TL_MUST_USE int tl_summary_save(const struct tl_run *run, const json_t *summary);
 
 #endif

@@ -1,9 +1,12 @@
 /* summary.c - what a run came to: a table for people, a JSON object for programs. */
+#include "report.h"
 #include "run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <unistd.h>
+#include <stdlib.h>
+#include <string.h>
 
 const char *tl_run_verdict_name(enum tl_run_verdict verdict) {
     static const char *const names[] = {"completed", "failed", "interrupted"};
@@ -108,6 +111,41 @@ json_t *tl_summary_json(const struct tl_run *run) {
     return object;
 }
 
+/* As a shell takes it. */
+static json_t *command_json(const struct tl_run *run) {
+    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                               "0123456789-_=./,:@%+";
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (!out) {
+        return json_string("");
+    }
+    (void)fputs("throughline", out);
+    for (int i = 0; i < run->argc; i++) {
+        bool is_safe = strspn(run->argv[i], safe) == strlen(run->argv[i]);
+        (void)fprintf(out, is_safe ? " %s" : " '%s'", run->argv[i]);
+    }
+    (void)fclose(out);
+    json_t *command = json_string(text);
+    free(text);
+    return command;
+}
+
+int tl_summary_save(const struct tl_run *run, const json_t *summary) {
+    char path[TL_PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/summary.json", run->options.out);
+    json_t *whole =
+        json_pack("{s:o, s:o}", "command", command_json(run), "machine", tl_machine());
+    int rc = whole && json_object_update(whole, (json_t *)summary) == 0 &&
+                     json_dump_file(whole, path,
+                                    JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0
+                 ? 0
+                 : tl_fail(TL_E_IO, "%s cannot be written: %s", path, strerror(errno));
+    json_decref(whole);
+    return rc;
+}
+
 /* ---- table -------------------------------------------------------------------- */
 
 static void print_seconds(double seconds, FILE *out) {
@@ -187,5 +225,6 @@ void tl_summary_print(const struct tl_run *run, FILE *out) {
     json_decref(settings);
     print_outcome(run, out);
     print_kills(run, out);
-    (void)fprintf(out, "\nEverything it left is in %s\n", run->options.out);
+    (void)fprintf(out, "\nEverything it left is in %s; look at report.html first\n",
+                  run->options.out);
 }

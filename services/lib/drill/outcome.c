@@ -28,11 +28,13 @@ bool tl_drill_seen(struct tl_drill *d, size_t slot, int64_t now_ms, uint64_t pro
         if (!s->has_base) {
             s->has_base = true;
             s->base = progress;
+            s->seen_ms = now_ms;
         }
         if (progress <= s->base) {
             return false;
         }
     }
+    s->seen_ms = s->has_base ? s->seen_ms : now_ms;
     s->state = TL_DRILL_RECOVERED;
     s->recovered_ms = now_ms;
     return true;

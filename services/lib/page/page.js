@@ -135,17 +135,17 @@ function curve(title, className, series, axes, ...values) {
     return () => c.set(run.columns(...values));
   };
 }
-const whole = { range: (u, a, b) => [0, Math.max(b * 1.05, 1e-9)] };
+const upwards = { range: (u, a, b) => [0, Math.max(b * 1.05, 1e-9)] };
 const quality = curve("Test accuracy and loss", "wide two",
   [{ label: "accuracy", format: percent, spanGaps: true }, { label: "loss", scale: "loss", dash: [6, 4], spanGaps: true }],
-  { accuracy: { label: "accuracy", range: [0, 1] }, loss: { label: "loss (dashed)", ...whole } },
+  { accuracy: { label: "accuracy", range: [0, 1] }, loss: { label: "loss (dashed)", ...upwards } },
   (s) => s.accuracy, (s) => s.loss);
 const throughput = curve("Throughput", "",
-  [{ label: "gradients acknowledged/s", color: "c2" }], { rate: { label: "gradients/s", ...whole } }, acknowledged);
+  [{ label: "gradients acknowledged/s", color: "c2" }], { rate: { label: "gradients/s", ...upwards } }, acknowledged);
 const staleness = curve("Mean staleness", "",
-  [{ label: "updates behind", color: "c3", spanGaps: true }], { s: { label: "updates", ...whole } }, meanStaleness);
+  [{ label: "updates behind", color: "c3", spanGaps: true }], { s: { label: "updates", ...upwards } }, meanStaleness);
 const losses = curve("Gradients that did not count", "",
-  [{ label: "lost", color: "bad" }, { label: "refused", color: "c1", dash: [6, 4] }], { n: { label: "gradients", ...whole } },
+  [{ label: "lost", color: "bad" }, { label: "refused", color: "c1", dash: [6, 4] }], { n: { label: "gradients", ...upwards } },
   (s) => s.gradients?.lost, (s) => s.gradients?.refused);
 
 function histogram(parent, run) {
@@ -153,7 +153,7 @@ function histogram(parent, run) {
   let labels = [];
   const c = chart(box, {
     title: "Staleness", bars: true, xLabel: "updates behind, at most",
-    series: [{ label: "gradients", color: "c3" }], axes: { n: { label: "gradients", ...whole } },
+    series: [{ label: "gradients", color: "c3" }], axes: { n: { label: "gradients", ...upwards } },
     xFormat: (u, ticks) => ticks.map((t) => labels[t] ?? ""),
   });
   return () => {
@@ -260,11 +260,13 @@ function events(parent, run) {
       make("span", { className: e.event === "kill" || e.event === "down" ? "bad" : "", textContent: describe(e) }))));
 }
 
-/* Panels for which a run has something to show. */
+/* What a report of many runs holds has no services. */
 function panels(parent, run) {
   const grid = make("div", { className: "grid" });
   parent.append(grid);
-  const all = [tiles, quality, services, throughput, staleness, losses, histogram, checkpoints, events].map((p) => p(grid, run));
+  const whole = [tiles, quality, services, throughput, staleness, losses, histogram, checkpoints, events];
+  const slim = [tiles, quality, throughput, losses, checkpoints, events];
+  const all = (report && !run.last?.processes ? slim : whole).map((p) => p(grid, run));
   return () => all.forEach((show) => show());
 }
 
@@ -272,11 +274,11 @@ function panels(parent, run) {
 
 function table(parent, t) {
   const box = section(parent, t.title, "wide");
-  const cell = (c, v) => (c.text || typeof v === "string" ? v ?? "–" : number(v, c.digits ?? 3));
+  const cell = (c, r, v = r[c.key]) => (c.text || typeof v === "string" ? v ?? "–" : number(v, r.digits ?? c.digits ?? 3));
   if (t.note) box.append(make("p", { className: "note", textContent: t.note }));
   box.append(make("div", { className: "scroll", tabIndex: 0 }, make("table", { className: "figures" },
     make("thead", {}, make("tr", {}, ...t.columns.map((c) => make("th", { scope: "col", className: c.text ? "text" : "", textContent: c.label })))),
-    make("tbody", {}, ...t.rows.map((r) => make("tr", {}, ...t.columns.map((c) => make("td", { className: c.text ? "text" : "", textContent: cell(c, r[c.key]) }))))))));
+    make("tbody", {}, ...t.rows.map((r) => make("tr", {}, ...t.columns.map((c) => make("td", { className: c.text ? "text" : "", textContent: cell(c, r) }))))))));
 }
 
 /* Curves of several runs on one axis: uPlot wants one x for all. */
@@ -316,23 +318,28 @@ function facts(parent, title, values) {
   table(parent, { title, columns: [{ key: "k", label: "", text: true }, { key: "v", label: "", text: true }], rows: Object.entries(values).map(([k, v]) => ({ k, v: String(v) })) });
 }
 
+/* One of many is drawn when it is opened. */
+function showRun(main, r, isAlone) {
+  const run = new Run();
+  r.lines.forEach((l) => run.add(l));
+  const box = isAlone ? main : make("details", {}, make("summary", { textContent: r.name }));
+  const draw = () => panels(box, run)();
+  if (isAlone) return draw();
+  main.append(box);
+  box.addEventListener("toggle", draw, { once: true });
+}
+
 function showReport(main) {
   setText("title", report.title);
   setText("subtitle", report.note ?? "");
   document.title = report.title;
+  const isAlone = report.runs?.length === 1 && !report.comparisons;
+  const showRuns = () => report.runs?.forEach((r) => showRun(main, r, isAlone));
+  if (isAlone) showRuns();
   report.comparisons?.forEach((c) => comparison(main, c));
   report.tables?.forEach((t) => table(main, t));
   if (report.costs) costs(main, report.costs);
-  const isAlone = report.runs?.length === 1;
-  for (const r of report.runs ?? []) {
-    const run = new Run();
-    r.lines.forEach((l) => run.add(l));
-    const box = isAlone ? main : make("details", {}, make("summary", { textContent: r.name }));
-    if (!isAlone) main.append(box);
-    const draw = () => panels(box, run)();
-    if (isAlone) draw();
-    else box.addEventListener("toggle", draw, { once: true });
-  }
+  if (!isAlone) showRuns();
   if (report.reproduce) section(main, "How to reproduce it", "wide").append(make("pre", { tabIndex: 0, textContent: report.reproduce }));
   if (report.machine) facts(main, "Where it ran", report.machine);
 }

@@ -1,0 +1,25 @@
+/* files.c - small things done with files by several commands. */
+#include "files.h"
+
+#include "throughline/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+int tl_make_directories(const char *path) {
+    char part[TL_PATH_MAX + 16];
+    (void)snprintf(part, sizeof(part), "%s", path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+            return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
+        }
+        *slash = '/';
+    }
+    if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+        return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
+    }
+    return 0;
+}
