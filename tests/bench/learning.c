@@ -9,23 +9,13 @@
  * median of three more draws of the same kind falls below it.) The job: `throughline
  * run`, five epochs.
  *
- * It needs all of Fashion-MNIST: in $THROUGHLINE_FASHION_MNIST, datasets/fashion-mnist
- * (datasets/fetch) or ../shared/data/fashion-mnist; without, it says so and does
+ * It needs all of Fashion-MNIST (training.h says where); without, it says so and does
  * nothing. */
-#include "throughline/data.h"
-#include "throughline/fold.h"
-#include "throughline/nn.h"
-
-#include "bench.h"
-
-#include <jansson.h>
-#include <math.h>
+#include "training.h"
 
 #define SEEDS      5
 #define SEEDS_MAX  8
-#define BATCH      32
 #define CHECKS_MAX 16
-#define EVALUATED  100 /* examples at once */
 
 #define ERRORS_ALLOWED 3.0
 
@@ -33,37 +23,7 @@
 #define JOB_EPOCHS 5
 #define MOMENTUM   0.9
 
-/* ---- files ----------------------------------------------------------------------- */
-
-static bool find_data(char *ret_dir, size_t size) {
-    const char *named = getenv("THROUGHLINE_FASHION_MNIST");
-    const char *const places[] = {named, TL_SOURCE_DIR "/datasets/fashion-mnist",
-                                  TL_SOURCE_DIR "/../shared/data/fashion-mnist"};
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        char path[4096];
-        if (places[i] == NULL) {
-            continue;
-        }
-        (void)snprintf(path, sizeof(path), "%s/train-images-idx3-ubyte.gz", places[i]);
-        if (access(path, R_OK) == 0) {
-            (void)snprintf(ret_dir, size, "%s", places[i]);
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct tl_dataset *load(const char *dir, const char *part) {
-    char images[4200];
-    char labels[4200];
-    struct tl_dataset *set = NULL;
-    (void)snprintf(images, sizeof(images), "%s/%s-images-idx3-ubyte.gz", dir, part);
-    (void)snprintf(labels, sizeof(labels), "%s/%s-labels-idx1-ubyte.gz", dir, part);
-    if (tl_dataset_load(images, labels, 10, &set) != 0) {
-        bench_die(tl_error_text());
-    }
-    return set;
-}
+/* ---- samples ------------------------------------------------------------------- */
 
 /* Accuracies of several seeds at one number of updates. */
 struct sample {
@@ -138,104 +98,23 @@ static struct reference read_reference(void) {
     return r;
 }
 
-/* ---- training in one process -------------------------------------------------------
- */
+/* ---- ours ---------------------------------------------------------------------- */
 
-struct trainer {
-    struct tl_nn *nn;
-    const struct tl_dataset *train, *test;
-    struct tl_fold *fold;
-    struct tl_feed *feed;
-    uint64_t seed;
-    float *weights, *gradient, *inputs;
-    uint32_t index[EVALUATED];
-    uint8_t labels[EVALUATED];
-};
-
-static void must(int rc) {
-    if (rc != 0) {
-        bench_die(tl_error_text());
-    }
-}
-
-static void copy_weights(struct trainer *t) {
-    struct tl_view *view = NULL;
-    float *to = t->weights;
-    must(tl_fold_view(t->fold, &view));
-    for (size_t i = 0; i < tl_view_blocks(view); i++) {
-        size_t count = 0;
-        const float *from = tl_view_block(view, i, &count);
-        memcpy(to, from, count * sizeof(float));
-        to += count;
-    }
-    tl_view_release(view);
-}
-
-static void begin(struct trainer *t, uint64_t seed) {
+static void train(struct training *t, uint64_t seed, const struct reference *r,
+                  struct sample accuracies[CHECKS_MAX]) {
     const struct tl_fold_config config = {
-        .shards = 1,
-        .count = tl_nn_parameters(t->nn),
-        .spare_copies = 1,
         .optimizer = {.kind = TL_SGD, .learning_rate = 0.01, .momentum = MOMENTUM},
     };
-    const struct tl_record join = {
-        .kind = TL_RECORD_JOIN, .position = 1, .incarnation = 1};
-    struct tl_fold_effect effect;
-    t->seed = seed;
-    tl_nn_init(t->nn, seed, t->weights);
-    must(tl_fold_new(&config, t->weights, &t->fold));
-    must(tl_fold_apply(t->fold, &join, &effect));
-    must(tl_feed_new(tl_dataset_count(t->train), seed, 0, 1, BATCH, &t->feed));
-}
-
-static void update(struct trainer *t, uint64_t number) {
-    float loss = 0.0F;
-    struct tl_fold_effect effect;
-    tl_feed_batch(t->feed, number, t->index);
-    tl_dataset_gather(t->train, t->index, BATCH, t->inputs, t->labels);
-    must(tl_nn_gradient(t->nn, t->weights, t->inputs, t->labels, BATCH,
-                        tl_random_mix(t->seed, number, 1), t->gradient, &loss, NULL));
-    const struct tl_record r = {
-        .kind = TL_RECORD_GRADIENT,
-        .position = tl_fold_position(t->fold) + 1,
-        .incarnation = 1,
-        .sequence = number,
-        .read_version = number - 1,
-        .values = t->gradient,
-        .value_count = tl_nn_parameters(t->nn),
-    };
-    must(tl_fold_apply(t->fold, &r, &effect));
-    copy_weights(t);
-}
-
-static double accuracy_of(struct trainer *t) {
-    uint64_t correct = 0;
-    double loss = 0.0;
-    size_t count = tl_dataset_count(t->test);
-    for (size_t at = 0; at < count; at += EVALUATED) {
-        size_t n = count - at < EVALUATED ? count - at : EVALUATED;
-        for (size_t i = 0; i < n; i++) {
-            t->index[i] = (uint32_t)(at + i);
-        }
-        tl_dataset_gather(t->test, t->index, n, t->inputs, t->labels);
-        must(tl_nn_evaluate(t->nn, t->weights, t->inputs, t->labels, n, &correct,
-                            &loss));
-    }
-    return (double)correct / (double)count;
-}
-
-static void train(struct trainer *t, uint64_t seed, const struct reference *r,
-                  struct sample accuracies[CHECKS_MAX]) {
     uint64_t done = 0;
-    begin(t, seed);
+    training_begin(t, config, seed, 1);
     for (size_t i = 0; i < r->count; i++) {
-        while (done < r->updates[i]) {
-            update(t, ++done);
+        for (; done < r->updates[i]; done++) {
+            training_push(t, 0);
+            training_read(t, 0);
         }
-        add(&accuracies[i], accuracy_of(t));
+        add(&accuracies[i], training_accuracy(t));
     }
-    tl_feed_free(t->feed);
-    tl_fold_free(t->fold);
+    training_end(t);
 }
 
 static bool report(uint64_t updates, const struct sample *ours,
@@ -252,7 +131,7 @@ static bool report(uint64_t updates, const struct sample *ours,
     return holds;
 }
 
-static bool compare_curves(struct trainer *t) {
+static bool compare_curves(struct training *t) {
     const struct reference r = read_reference();
     struct sample ours[CHECKS_MAX] = {0};
     bool ok = true;
@@ -282,7 +161,7 @@ static bool run_job(const char *dir, size_t examples) {
                        dir, files[i]);
     }
     (void)snprintf(flags[4], sizeof(flags[4]), "--until=updates=%zu",
-                   JOB_EPOCHS * examples / BATCH);
+                   JOB_EPOCHS * examples / TRAINING_BATCH);
     (void)snprintf(flags[5], sizeof(flags[5]), "--out=%s/run", out);
     const char *argv[] = {
         "throughline", "run",    TL_SOURCE_DIR "/examples/fashion-cnn.json",
@@ -306,21 +185,13 @@ static bool run_job(const char *dir, size_t examples) {
 
 int main(void) {
     char dir[4096];
-    if (!find_data(dir, sizeof(dir))) {
+    if (!training_find_data(dir, sizeof(dir))) {
         printf("bench learning: all of Fashion-MNIST is needed (datasets/fetch "
                "fashion-mnist): not run\n");
         return 0;
     }
-    struct trainer t = {.train = load(dir, "train"), .test = load(dir, "t10k")};
-    json_t *model =
-        json_load_file(TL_SOURCE_DIR "/examples/models/fashion-cnn.json", 0, NULL);
-    must(tl_nn_new(model, "fashion-cnn.json", EVALUATED, &t.nn));
-    t.weights = calloc(tl_nn_parameters(t.nn), sizeof(float));
-    t.gradient = calloc(tl_nn_parameters(t.nn), sizeof(float));
-    t.inputs = calloc(EVALUATED * tl_nn_inputs(t.nn), sizeof(float));
-    if (t.weights == NULL || t.gradient == NULL || t.inputs == NULL) {
-        bench_die("out of memory");
-    }
+    static struct training t;
+    training_init(&t, dir);
     size_t examples = tl_dataset_count(t.train);
     bool ok = compare_curves(&t);
     ok = run_job(dir, examples) && ok;
