@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 BUILD := build/release
 
-.PHONY: help bootstrap test-bootstrap build demo check test torture fuzz bench lint format install clean
+.PHONY: help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -22,11 +22,22 @@ build: bootstrap ## compile everything into build/release
 demo: build ## train on real images through two SIGKILLs of the server
 	@scripts/demo
 
+experiments: build ## the paper's runs, in short: a report in under 15 minutes
+	@scripts/experiments
+
+pictures: build ## docs/dashboard.png and docs/comparison.png, from real runs
+	@scripts/bootstrap browser
+	@scripts/pictures
+
 check: test-bootstrap ## unit tests: the inner loop, under a minute once built
 	@scripts/test release unit
 
 test: test-bootstrap ## every test: units, then real processes killed for real
 	@scripts/test release
+
+browser: test-bootstrap ## the dashboard in a real browser, the metrics in a real Prometheus
+	@scripts/bootstrap browser
+	@scripts/test release browser
 
 torture: build ## 500 random faults in one run of a job; TL_TEST_SEED=N repeats it
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_TORTURE_FAULTS=500 $(BUILD)/tests/integration_torture

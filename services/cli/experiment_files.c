@@ -135,7 +135,7 @@ static int describe(const struct tl_experiment *e, json_t **ret_description) {
                   text_or(e->definition, "title", e->file), "note",
                   text_or(e->definition, "note", e->options.scale == 1.0 ? "" : note),
                   "plan", e->plan, "extra", e->extra, "scale", e->options.scale,
-                  "reproduce", command_of(e), "machine", tl_machine());
+                  "command", command_of(e), "machine", tl_machine());
     const int rc = load_paper(e, d);
     if (rc != 0) {
         json_decref(d);

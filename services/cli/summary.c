@@ -225,6 +225,6 @@ void tl_summary_print(const struct tl_run *run, FILE *out) {
     json_decref(settings);
     print_outcome(run, out);
     print_kills(run, out);
-    (void)fprintf(out, "\nEverything it left is in %s; look at report.html first\n",
-                  run->options.out);
+    (void)fprintf(out, "\nEverything it left is in %s\nReport: %s/report.html\n",
+                  run->options.out, run->options.out);
 }

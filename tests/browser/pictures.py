@@ -1,25 +1,21 @@
-"""Pictures of a page at three widths, light and dark: pictures.py URL DIRECTORY"""
+"""A picture of the upper part of a page, some seconds after it was opened:
+pictures.py URL FILE SECONDS"""
 
-import pathlib
 import sys
 import time
 
 from browser import Browser
 
+WIDTH, HEIGHT = 1280, 1000
 
-def main(url, directory):
-    directory = pathlib.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+
+def main(url, path, seconds):
     with Browser() as browser:
-        browser.open(url)
+        browser.open(url, WIDTH)
         browser.wait("document.querySelector('.chart canvas') !== null", 10)
-        for width in (390, 1024, 1700):
-            for dark in (False, True):
-                browser.view(width, dark)
-                time.sleep(0.7)  # a chart is drawn anew when its size is known
-                browser.picture(directory / f"{width}-{'dark' if dark else 'light'}.png")
-        for complaint in browser.complaints():
-            print("console:", complaint)
+        time.sleep(float(seconds))
+        browser.picture(path, HEIGHT)
+        print(path, *browser.complaints())
 
 
 main(*sys.argv[1:])

@@ -93,6 +93,9 @@ const rate = (get) => (s, before) => {
 const acknowledged = rate((s) => s.gradients?.acknowledged);
 const processOf = (s, name) => s?.processes?.find((p) => p.service === name);
 
+/* The monitor does little else than evaluate. */
+const monitorOf = (s) => processOf(s, "monitor");
+
 /* Mean staleness of the gradients folded between two samples, by the middle of each
  * range of the histogram. */
 function meanStaleness(s, before) {
@@ -115,11 +118,7 @@ function tiles(parent, run) {
     updates: () => number(run.last?.announced_version ?? run.last?.version, 0),
     "gradients/s": () => number(run.samples.length > 1 ? acknowledged(run.last, run.samples.at(-2)) : null, 0),
     "gradients lost": () => number(run.last?.gradients?.lost, 0),
-    "evaluation, of one core": () => {
-      const first = run.samples[0];
-      const spent = run.samples.reduce((a, s) => a + s.evaluate_seconds, 0);
-      return percent(run.last && run.last.t > first.t ? spent / (run.last.t - first.t) : null);
-    },
+    "evaluation, of one core": () => percent(monitorOf(run.last)?.cpu_seconds / run.last?.t),
   };
   const shown = Object.keys(values).map((name) => {
     const b = make("b", { textContent: "–" });
@@ -284,8 +283,10 @@ function table(parent, t) {
 /* Curves of several runs on one axis: uPlot wants one x for all. */
 function comparison(parent, c) {
   const box = section(parent, c.title, "wide");
-  const expanded = c.series.flatMap((s, i) => {
-    const look = { color: `c${i % 6}`, dash: s.dashed ? [6, 4] : undefined, spanGaps: true, format: c.percent ? percent : number };
+  let arm = -1; /* what is dashed belongs to the arm before it */
+  const expanded = c.series.flatMap((s) => {
+    arm += !s.dashed;
+    const look = { color: `c${arm % 6}`, width: s.dashed ? 1.2 : 2.5, dash: s.dashed ? [6, 4] : undefined, spanGaps: true, format: c.percent ? percent : number };
     const line = { ...look, label: s.label, x: s.x, y: s.y };
     return s.low ? [line, { ...look, hidden: true, label: `${s.label}: upper`, x: s.x, y: s.high }, { ...look, hidden: true, label: `${s.label}: lower`, x: s.x, y: s.low }] : [line];
   });

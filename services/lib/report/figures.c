@@ -37,9 +37,9 @@ struct tl_figures {
     size_t failure_count;
     struct service *services;
     size_t service_count;
-    json_t *last;                              /* the newest sample */
-    double first_t, last_t;                    /* of samples */
-    double gigabyte_seconds, evaluate_seconds; /* of all services; of the monitor */
+    json_t *last;            /* the newest sample */
+    double last_t;           /* of samples */
+    double gigabyte_seconds; /* of all services */
     double snapshots, loss, samples;
 };
 
@@ -180,13 +180,11 @@ static int add_sample(struct tl_figures *f, const json_t *line) {
     json_array_foreach(json_object_get(line, "processes"), i, p) {
         resident += add_process(f, p);
     }
-    f->first_t = f->samples == 0 ? t : f->first_t;
     if (f->samples > 0 && t > f->last_t) {
         f->gigabyte_seconds += resident / 1e9 * (t - f->last_t);
     }
     f->last_t = t > f->last_t ? t : f->last_t;
     f->samples++;
-    f->evaluate_seconds += or_zero(value(line, "evaluate_seconds"));
     json_decref(f->last);
     f->last = json_deep_copy(line);
     if (isnan(accuracy)) {
@@ -296,6 +294,15 @@ static void put_services(json_t *o, const struct tl_figures *f) {
     (void)json_object_set_new(o, "services", services);
 }
 
+static double cpu_of(const struct tl_figures *f, const char *name) {
+    for (size_t i = 0; i < f->service_count; i++) {
+        if (strcmp(f->services[i].name, name) == 0) {
+            return f->services[i].cpu_seconds;
+        }
+    }
+    return UNKNOWN;
+}
+
 static double seconds_to(const struct tl_figures *f, double accuracy) {
     for (size_t i = 0; i < f->point_count; i++) {
         if (f->points[i].accuracy >= accuracy) {
@@ -345,6 +352,6 @@ json_t *tl_figures_json(const struct tl_figures *f) {
     put(o, "updates", value(f->last, "version"));
     put(o, "snapshots", f->snapshots);
     put(o, "gigabyte_seconds", f->gigabyte_seconds);
-    put(o, "evaluate_share", f->evaluate_seconds / (f->last_t - f->first_t));
+    put(o, "evaluate_share", cpu_of(f, "monitor") / f->last_t);
     return o;
 }

@@ -59,7 +59,7 @@ static const struct column run_figures[] = {
     {"regain_seconds", "seconds to regain it, mean over kills", 2},
     {"snapshots", "snapshots seen", 0},
     {"cpu_seconds", "CPU seconds of all services", 1},
-    {"evaluate_share", "share of one core spent on evaluation", 3},
+    {"evaluate_share", "monitor, which evaluates: share of one core", 3},
     {"gigabyte_seconds", "memory: GB x seconds", 2},
     {"sent_bytes", "bytes sent", 0},
     {"received_bytes", "bytes received", 0},

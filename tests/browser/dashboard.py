@@ -1,0 +1,140 @@
+"""The dashboard in a real browser, beside a real run: dashboard.py BIN_DIR SOURCE_DIR
+
+A server is killed on schedule and a worker by the page's own button; both must show on
+the page within two seconds of when they happened, and so must the recoveries. The page
+must fit three widths, answer to the keyboard, complain about nothing; the report must
+open without a network. Exit code 77: no browser here.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    from browser import Browser
+except ImportError:
+    print("SKIPPED: no selenium here; scripts/bootstrap browser installs it")
+    sys.exit(77)
+
+WITHIN = 2.0
+
+
+class Run:
+    """`throughline run`, its address and its timeline."""
+
+    def __init__(self, bin_dir, source_dir, out):
+        self.out = pathlib.Path(out)
+        self.said = self.out.parent / "said"
+        self.process = subprocess.Popen(
+            [f"{bin_dir}/throughline", "run", f"{source_dir}/examples/fashion-mlp.json", f"--out={out}",
+             "--allow-kill", "--until=seconds=30", "--monitor-every-seconds=1", "--membership-lease-ms=1500",
+             "--kill=server@seconds=8,down=2s"],
+            stdout=subprocess.DEVNULL, stderr=self.said.open("w"))
+
+    def address(self):
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            found = re.search(r"dashboard: (\S+)", self.said.read_text())
+            if found:
+                return found[1]
+            time.sleep(0.05)
+        raise AssertionError("no address was printed:\n" + self.said.read_text())
+
+    def event(self, name, service, seconds):
+        """The event, once it is in the timeline."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for line in (self.out / "timeline.jsonl").read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # half written
+                if entry.get("event") == name and entry.get("service") == service:
+                    return entry
+            time.sleep(0.02)
+        raise AssertionError(f"{service}: no {name} within {seconds} s")
+
+
+def shown_after(browser, event):
+    """Seconds from an event until the page's list has it."""
+    text = f"{event['service']}: {event['event']}"
+    browser.wait(f"[...document.querySelectorAll('.log li')].some(x => x.textContent.includes('{text}'))", 5, text)
+    return time.time() - event["time"]
+
+
+def state_of(service):
+    return f"[...document.querySelectorAll('.service')].find(x => x.querySelector('b').textContent === '{service}')"
+
+
+def check_event(browser, run, name, service, seconds):
+    delay = shown_after(browser, run.event(name, service, seconds))
+    print(f"{service} {name}: on the page after {delay:.2f} s")
+    assert delay < WITHIN, f"{service} {name}: shown only after {delay:.2f} s"
+
+
+def check_widths(browser):
+    for width in (390, 1024, 1700):
+        for dark in (False, True):
+            browser.view(width, dark)
+            time.sleep(0.3)  # for the charts to take their new size
+            over = browser.js("document.documentElement.scrollWidth - innerWidth")
+            assert over <= 0, f"at {width} px the page is {over} px too wide"
+
+
+def check_keyboard(browser):
+    legend = "document.querySelector('.chart .u-legend').textContent"
+    browser.driver.execute_script(
+        "const c = document.querySelector('.chart'); c.focus();"
+        "c.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}))")
+    assert browser.js("document.activeElement.className") == "chart"
+    browser.wait(legend + ".includes('%')", 2, "an arrow key shows a value")
+
+
+def check_live(browser, run):
+    browser.open(run.address(), 1280)
+    browser.wait("document.querySelectorAll('.service').length >= 5", 10, "all services are shown")
+    check_event(browser, run, "kill", "server/0", 20)
+    browser.wait(state_of("server/0") + ".classList.contains('down')", 2, "the server is shown as down")
+    check_event(browser, run, "recovered", "server/0", 20)
+    browser.wait(state_of("server/0") + ".classList.contains('up')", 3, "the server is shown as up")
+    browser.driver.execute_script(state_of("worker/1") + ".querySelector('button').click()")
+    check_event(browser, run, "kill", "worker/1", 5)
+    browser.wait("document.querySelector('[aria-label=\"revive worker/1\"]') !== null", 3, "it can be revived")
+    browser.driver.execute_script("document.querySelector('[aria-label=\"revive worker/1\"]').click()")
+    check_event(browser, run, "recovered", "worker/1", 10)
+    check_widths(browser)
+    check_keyboard(browser)
+    browser.wait("document.getElementById('status').textContent.includes('ended')", 40, "the end is shown")
+    assert browser.complaints() == [], "the console has complaints"
+
+
+def check_report(browser, run):
+    assert run.process.wait(60) == 0, run.said.read_text()
+    cdp = browser.driver.execute_cdp_cmd
+    cdp("Network.enable", {})
+    cdp("Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+    browser.open((run.out / "report.html").as_uri())
+    browser.wait("document.querySelectorAll('.chart canvas').length >= 4", 5, "the report's charts")
+    assert "server/0" in browser.js("document.querySelector('table.figures').parentNode.parentNode.parentNode.textContent")
+    check_widths(browser)
+    assert browser.complaints() == [], "the report's console has complaints"
+
+
+def main(bin_dir, source_dir):
+    with tempfile.TemporaryDirectory(prefix="throughline-browser-") as scratch, Browser() as browser:
+        run = Run(bin_dir, source_dir, f"{scratch}/run")
+        try:
+            check_live(browser, run)
+            check_report(browser, run)
+        finally:
+            run.process.terminate()
+            run.process.wait(30)
+    print("the dashboard and the report are as they should be")
+
+
+main(*sys.argv[1:])
