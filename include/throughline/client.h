@@ -43,8 +43,10 @@ struct tl_client_config {
     uint64_t job_digest; /* 0: do not compare; job and run are not compared if NULL */
     const char *secret_file; /* the job's secret, or a worker's key (an observer's: a
                                 monitor's); needs job and run; NULL or "": none */
-    uint32_t worker;         /* this worker's number, unique in the job */
-    int observer;            /* 1: only pulls (a monitor); may not join or push */
+    const char *tls_cert, *tls_key, *tls_ca; /* PEM files: TCP is TLS 1.3, and both ends
+                                have certificates signed by tls_ca; NULL or "": none */
+    uint32_t worker;      /* this worker's number, unique in the job */
+    int observer;         /* 1: only pulls (a monitor); may not join or push */
     uint32_t patience_ms; /* how long a call waits for dead servers (default 120,000) */
     uint32_t request_ms;  /* longest silence of a server that was asked something
                              (default 10,000; servers answer within 5,000) */

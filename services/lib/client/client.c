@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -55,6 +54,9 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
     c->config.redis = NULL;
     c->config.ledger = NULL;
     c->config.secret_file = NULL;
+    c->config.tls_cert = NULL;
+    c->config.tls_key = NULL;
+    c->config.tls_ca = NULL;
     c->config.job = NULL;
     c->config.run = NULL;
     c->config.encoding = NULL;
@@ -71,23 +73,12 @@ static void copy_config(struct tl_client *c, const struct tl_client_config *conf
 
 /* ---- life --------------------------------------------------------------------- */
 
-static int open_trust(struct tl_client *c, const struct tl_client_config *config) {
-    struct tl_trust_files files = {.secret = ""};
-    const char *path = has_text(config->secret_file) ? config->secret_file : "";
-    if (snprintf(files.secret, sizeof(files.secret), "%s", path) >=
-        (int)sizeof(files.secret)) {
-        return tl_fail(TL_E_CONFIG, "secret_file: longer than %u bytes",
-                       TL_TRUST_PATH_MAX - 1);
-    }
-    return tl_trust_new(&files, &c->trust);
-}
-
 static int open_parts(struct tl_client *c, const struct tl_client_config *config) {
     c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->wake_fd < 0) {
         return tl_fail(TL_E_IO, "client: eventfd: %s", strerror(errno));
     }
-    int rc = open_trust(c, config);
+    int rc = client_trust_open(config, &c->trust);
     rc = rc == 0 ? client_encoder_init(&c->encoder, config) : rc;
     rc = rc == 0 ? client_ledger_open(&c->ledger, config) : rc;
     return rc == 0 ? client_discovery_open(&c->discovery, config) : rc;

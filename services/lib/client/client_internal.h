@@ -7,6 +7,7 @@
  *   weights.c    two vectors: one that the caller reads, one that the next pull fills
  *   encode.c     gradients as they are sent, and what that leaves out
  *   discovery.c  where each shard's server is now
+ *   trust.c      who may talk
  *   ledger.c     the last acknowledged sequence, in a file that outlives the process
  *   norm.c       the gradient's L2 norm
  */
@@ -36,6 +37,11 @@ TL_MUST_USE int client_ledger_open(struct client_ledger *l,
 void client_ledger_close(struct client_ledger *l);
 TL_MUST_USE int client_ledger_write(struct client_ledger *l, uint64_t incarnation,
                                     uint64_t acknowledged);
+
+/* ---- trust.c ------------------------------------------------------------------ */
+
+TL_MUST_USE int client_trust_open(const struct tl_client_config *config,
+                                  struct tl_trust **ret_trust);
 
 /* ---- discovery.c -------------------------------------------------------------- */
 

@@ -1,6 +1,6 @@
 /* conn.c - a connection's bytes in: header, payload, trailer, one request at a time.
  *
- * libuv reads straight into the header, the gradient's buffer or the trailer, so a
+ * They are read straight into the header, the gradient's buffer or the trailer, so a
  * gradient is copied once, from the kernel; its checksum is fed while the rest is still
  * on its way. A connection whose stream cannot be trusted any more is told why and
  * closed; the others never notice. */
@@ -9,9 +9,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf);
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf);
 
 uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes) {
     return s->config.frame_ms + bytes / SERVE_SLOWEST_BYTES_PER_MS;
@@ -143,6 +140,7 @@ static void on_closed(uv_handle_t *handle) {
     s->conn_count--;
     s->shared_bytes -= 2 * c->shared.area;
     tl_shared_done(&c->shared);
+    tl_tls_free(c->tls);
     tl_sum_free(c->sum);
     free(c);
 }
@@ -166,18 +164,11 @@ static void refuse_frame(struct serve_conn *c, int status, const char *what) {
 
 /* ---- reading ------------------------------------------------------------------ */
 
-void serve_conn_start_reading(struct serve_conn *c) {
-    int rc = uv_read_start(&c->io.stream, on_alloc, on_read);
-    if (rc != 0 && rc != UV_EALREADY) {
-        serve_conn_close(c);
-    }
-}
-
 void serve_conn_read_next(struct serve_conn *c) {
     c->state = CONN_HEADER;
     c->got = 0;
     c->deadline_ms = 0;
-    serve_conn_start_reading(c);
+    serve_stream_read(c);
 }
 
 static uint64_t trailer_bytes(const struct serve_conn *c) {
@@ -190,22 +181,18 @@ static uint8_t *payload_bytes(struct serve_conn *c) {
     return c->payload != NULL ? (uint8_t *)c->payload->values : c->small;
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
-    struct serve_conn *c = handle->data;
-    (void)suggested;
-    uint8_t *base = c->header_bytes;
-    size_t size = TL_HEADER_BYTES;
-    if (c->state == CONN_HEADER) {
-        base += c->got;
-        size -= c->got;
-    } else if (c->state == CONN_PAYLOAD && c->got < c->header.length) {
-        base = payload_bytes(c) + c->got;
-        size = c->header.length - c->got;
-    } else if (c->state == CONN_PAYLOAD) {
-        base = c->trailer + (c->got - c->header.length);
-        size = TL_TRAILER_BYTES - (c->got - c->header.length);
+size_t serve_conn_room(struct serve_conn *c, uint8_t **ret_where) {
+    if (c->state == CONN_PAYLOAD && c->got < c->header.length) {
+        *ret_where = payload_bytes(c) + c->got;
+        return c->header.length - c->got;
     }
-    *buf = uv_buf_init((char *)base, (unsigned)(size > INT32_MAX ? INT32_MAX : size));
+    if (c->state == CONN_PAYLOAD) {
+        *ret_where = c->trailer + (c->got - c->header.length);
+        return TL_TRAILER_BYTES - (c->got - c->header.length);
+    }
+    size_t got = c->state == CONN_HEADER ? c->got : 0;
+    *ret_where = c->header_bytes + got;
+    return TL_HEADER_BYTES - got;
 }
 
 static void request_complete(struct serve_conn *c) {
@@ -225,7 +212,7 @@ static void begin_payload(struct serve_conn *c) {
     c->deadline_ms = uv_now(c->serve->config.loop) +
                      serve_frame_allowance(c->serve, c->header.length);
     tl_sum_start(c->sum, c->header.checksum);
-    serve_conn_start_reading(c);
+    serve_stream_read(c);
 }
 
 /* Gradients are read only into a buffer of the pool: when all are lent, the connection
@@ -328,23 +315,13 @@ static void payload_progress(struct serve_conn *c, const void *bytes, size_t n) 
     }
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
-    struct serve_conn *c = stream->data;
-    if (n == 0) {
-        return;
-    }
-    if (n < 0) {
-        c->serve->stats.bad_frames += c->got > 0; /* it ended in the middle of one */
-        serve_conn_close(c);
-        return;
-    }
-    c->serve->stats.bytes_received += (uint64_t)n;
+void serve_conn_take(struct serve_conn *c, const uint8_t *bytes, size_t size) {
     switch (c->state) {
     case CONN_HEADER:
-        header_progress(c, (size_t)n);
+        header_progress(c, size);
         break;
     case CONN_PAYLOAD:
-        payload_progress(c, buf->base, (size_t)n);
+        payload_progress(c, bytes, size);
         break;
     default: /* one request at a time: nothing may come while one is being answered */
         c->serve->stats.bad_frames++;
@@ -370,11 +347,11 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
     }
     c->serve = s;
     c->is_unix = is_unix;
-    if (tl_sum_new(&c->sum) != 0) {
-        free(c);
-        return NULL;
-    }
-    if (open_stream(c) != 0) {
+    bool has_tls = !is_unix && tl_trust_has_tls(s->config.trust);
+    if (tl_sum_new(&c->sum) != 0 ||
+        (has_tls && tl_tls_new(s->config.trust, NULL, &c->tls) != 0) ||
+        open_stream(c) != 0) {
+        tl_tls_free(c->tls);
         tl_sum_free(c->sum);
         free(c);
         return NULL;

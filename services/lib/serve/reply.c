@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void pump(struct serve_conn *c);
-
 /* ---- versions being sent ------------------------------------------------------ */
 
 static int weights_hold(struct tl_serve *s, struct serve_weights **ret_weights) {
@@ -114,40 +112,19 @@ static bool next_piece(struct serve_conn *c, uv_buf_t *ret_buf) {
     return true;
 }
 
-static void on_written(uv_write_t *req, int status) {
-    struct serve_conn *c = req->data;
-    if (c->state == CONN_CLOSING) {
-        return;
+/* Send until everything is out or the socket is full; then this is called again. */
+void serve_reply_go_on(struct serve_conn *c) {
+    uv_buf_t *rest = &c->reply.rest;
+    int rc = 0;
+    while (rc == 0 && (rest->len > 0 || next_piece(c, rest))) {
+        rc = serve_stream_write(c, rest);
     }
-    if (status != 0) {
+    rc = rc == 0 ? serve_stream_flush(c) : rc;
+    if (rc == 0) {
+        reply_done(c);
+    } else if (rc != TL_E_BUSY) {
         serve_conn_close(c);
-        return;
     }
-    pump(c);
-}
-
-/* Send until everything is out or the socket is full; then libuv calls on_written. */
-static void pump(struct serve_conn *c) {
-    uv_buf_t buf;
-    while (next_piece(c, &buf)) {
-        c->serve->stats.bytes_sent += buf.len;
-        int sent = uv_try_write(&c->io.stream, &buf, 1);
-        if (sent == (int)buf.len) {
-            continue;
-        }
-        if (sent < 0 && sent != UV_EAGAIN) {
-            serve_conn_close(c);
-            return;
-        }
-        buf.base += sent < 0 ? 0 : sent;
-        buf.len -= sent < 0 ? 0 : (size_t)sent;
-        c->write.data = c;
-        if (uv_write(&c->write, &c->io.stream, &buf, 1, on_written) != 0) {
-            serve_conn_close(c);
-        }
-        return;
-    }
-    reply_done(c);
 }
 
 static void begin(struct serve_conn *c, struct tl_header *header,
@@ -158,6 +135,7 @@ static void begin(struct serve_conn *c, struct tl_header *header,
     serve_conn_payload_release(c);
     r->body = body;
     r->next = 0;
+    r->rest.len = 0;
     r->trailer_sent = false;
     r->length = header->length;
     r->checksum = header->length > 0 && (header->flags & TL_FLAG_SHARED) == 0 &&
@@ -169,7 +147,7 @@ static void begin(struct serve_conn *c, struct tl_header *header,
     c->state = CONN_REPLYING;
     c->deadline_ms = uv_now(s->config.loop) + serve_frame_allowance(s, header->length);
     uv_read_stop(&c->io.stream);
-    pump(c);
+    serve_reply_go_on(c);
 }
 
 /* The reply's header: who asked, and where this shard stands. Those who still have to

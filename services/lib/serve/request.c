@@ -99,7 +99,7 @@ static void wait_for_news(struct serve_conn *c) {
     if (c->state != CONN_WAITING) {
         c->deadline_ms = uv_now(s->config.loop) + s->config.wait_ms;
         serve_conn_enqueue(c, &s->waiting, CONN_WAITING);
-        serve_conn_start_reading(c); /* to notice when the caller goes away */
+        serve_stream_read(c); /* to notice when the caller goes away */
     }
 }
 

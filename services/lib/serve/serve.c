@@ -153,8 +153,9 @@ static bool is_loopback(const struct sockaddr *address) {
  */
 static int check_reach(const struct tl_serve *s, const struct tl_address *address,
                        const struct sockaddr *where) {
-    if (tl_trust_secret(s->config.trust) != NULL || s->config.without_secret ||
-        is_loopback(where)) {
+    const struct tl_trust *trust = s->config.trust;
+    if (tl_trust_secret(trust) != NULL || tl_trust_has_tls(trust) ||
+        s->config.without_secret || is_loopback(where)) {
         return 0;
     }
     return tl_fail(TL_E_CONFIG,

@@ -2,6 +2,7 @@
  *
  *   serve.c    the object: listening, epoch, end, statistics, closing
  *   conn.c     a connection: bytes in, one request at a time, deadlines
+ *   stream.c   those bytes as they are, or through TLS
  *   reply.c    bytes out: a header, then pieces of an immutable view or cut
  *   request.c  what each request does to the fold, and what is answered
  */
@@ -9,6 +10,7 @@
 #define THROUGHLINE_SERVE_INTERNAL_H
 
 #include "throughline/serve.h"
+#include "throughline/tls.h"
 
 #include <sys/queue.h>
 #include <uv.h>
@@ -63,7 +65,8 @@ struct serve_reply {
     size_t size;
     struct serve_weights *weights; /* BODY_WEIGHTS, held */
     struct tl_cut *cut;            /* BODY_CUT, held */
-    size_t next; /* piece to be sent: 0 header, 1.. body, then trailer */
+    size_t next;   /* piece to be sent: 0 header, 1.. body, then trailer */
+    uv_buf_t rest; /* of the piece before it, not yet taken */
     bool checksum, trailer_sent, close_after;
     uint64_t length;
 };
@@ -79,6 +82,9 @@ struct serve_conn {
     struct tl_serve *serve;
     union serve_stream io;
     uv_write_t write;
+    struct tl_tls *tls; /* NULL: none */
+    size_t outgoing;    /* bytes of TLS's that libuv has */
+    bool is_writing, draining, heard_tls;
     TAILQ_ENTRY(serve_conn) link;    /* all connections */
     TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked or waiting */
     struct serve_conn_list *queue;   /* the one of those it is in, or NULL */
@@ -137,8 +143,11 @@ void serve_conn_close(struct serve_conn *c);
 bool serve_conn_welcome(struct serve_conn *c);
 /* It has to open anew. */
 void serve_conn_estrange(struct serve_conn *c);
-void serve_conn_start_reading(struct serve_conn *c);
 void serve_conn_read_next(struct serve_conn *c);
+/* Where the next bytes of what is being read go; how many of them may; and there they
+ * are. */
+size_t serve_conn_room(struct serve_conn *c, uint8_t **ret_where);
+void serve_conn_take(struct serve_conn *c, const uint8_t *bytes, size_t size);
 void serve_conn_unpark(struct tl_serve *s);
 void serve_conn_enqueue(struct serve_conn *c, struct serve_conn_list *queue,
                         enum conn_state state);
@@ -148,6 +157,16 @@ void serve_conn_payload_release(struct serve_conn *c);
 bool serve_conn_is_shared(const struct serve_conn *c);
 void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms);
 uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes);
+
+/* stream.c */
+/* Read until uv_read_stop(). The last thing that is done with a connection: what is
+ * there already is taken at once. */
+void serve_stream_read(struct serve_conn *c);
+/* Send `buf`, of which what was taken is cut off. 0; TL_E_BUSY: serve_reply_go_on()
+ * will be called when there is room; others: close it. */
+TL_MUST_USE int serve_stream_write(struct serve_conn *c, uv_buf_t *buf);
+/* The same for what TLS still has to send. */
+TL_MUST_USE int serve_stream_flush(struct serve_conn *c);
 
 /* reply.c: each sends exactly one reply to the request in c->header. */
 void serve_reply_status(struct serve_conn *c, enum tl_kind kind, int status);
@@ -162,6 +181,7 @@ TL_MUST_USE int serve_reply_cut(struct serve_conn *c);
 /* SHARED, and `fd` with it; the connection has its memory already. */
 void serve_reply_shared(struct serve_conn *c, int fd);
 void serve_reply_drop(struct serve_conn *c);
+void serve_reply_go_on(struct serve_conn *c);
 
 /* request.c */
 /* How many payload bytes a request of this kind has here; a negative error: the frame

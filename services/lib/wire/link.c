@@ -46,6 +46,8 @@ static void forget_addresses(struct tl_link *l) {
 
 void tl_link_close(struct tl_link *l) {
     link_socket_close(l);
+    tl_tls_free(l->tls);
+    l->tls = NULL;
     forget_addresses(l);
     l->state = LINK_CLOSED;
     l->payload = NULL;
@@ -73,7 +75,8 @@ int tl_link_connect(struct tl_link *l, const struct tl_address *address) {
     tl_link_close(l);
     l->address = *address;
     name_link(l);
-    int rc = link_connect_start(l);
+    int rc = link_stream_start(l);
+    rc = rc == 0 ? link_connect_start(l) : rc;
     if (rc != 0 && rc != TL_E_BUSY) {
         tl_link_close(l);
         return rc;
@@ -115,7 +118,7 @@ short tl_link_events(const struct tl_link *l) {
     if (l->connecting) {
         return POLLOUT;
     }
-    return l->state == LINK_BUSY && !link_send_is_done(l) ? POLLIN | POLLOUT : POLLIN;
+    return link_stream_events(l, l->state == LINK_BUSY && !link_send_is_done(l));
 }
 
 static int fail(struct tl_link *l, int rc) {
@@ -127,7 +130,7 @@ static int fail(struct tl_link *l, int rc) {
  * than our broken pipe, so it is read even when sending has failed. */
 static int exchange(struct tl_link *l) {
     int sent = link_send(l);
-    if (sent == TL_E_IO) {
+    if (sent != 0 && sent != TL_E_BUSY && sent != TL_E_CLOSED) {
         return sent;
     }
     int received = link_receive(l);

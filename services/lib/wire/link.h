@@ -3,6 +3,7 @@
  *   link.c      the object: a request queued, an exchange advanced, what came of it
  *   connect.c   an address becomes a connected socket
  *   greet.c     HELLO to WELCOME, with the proofs between them
+ *   stream.c    bytes as they are, or through TLS
  *   send.c      a request's bytes out
  *   receive.c   a reply's bytes in, checked before they are believed
  *   shared.c    memory instead of the stream, for payloads on one machine
@@ -12,10 +13,12 @@
 #define TL_WIRE_LINK_H
 
 #include "throughline/auth.h"
+#include "throughline/tls.h"
 #include "throughline/trust.h"
 #include "throughline/wire.h"
 
 #include <netdb.h>
+#include <poll.h>
 
 /* Payloads are hashed in pieces of this size, small enough to stay in the cache between
  * hashing and copying, large enough that the system calls do not matter. */
@@ -67,6 +70,7 @@ struct tl_link {
     uint64_t bytes_received;
 
     const struct tl_trust *trust; /* borrowed; NULL: none */
+    struct tl_tls *tls;           /* of this connection; NULL: none */
     struct tl_auth auth;          /* of the HELLO under way or answered last */
     uint8_t *welcome;             /* borrowed while a HELLO is under way, else NULL */
     uint8_t said[TL_HELLO_BYTES], heard[TL_CHALLENGE_BYTES];
@@ -78,6 +82,18 @@ struct tl_link {
 TL_MUST_USE int link_connect_start(struct tl_link *l);
 TL_MUST_USE int link_connect_finish(struct tl_link *l);
 void link_socket_close(struct tl_link *l);
+
+/* stream.c: 0 and *ret_size > 0 bytes moved (with TLS of the first range only),
+ * TL_E_BUSY, TL_E_CLOSED, _IO; with TLS also _AUTH, _PROTOCOL. */
+TL_MUST_USE int link_stream_start(struct tl_link *l);
+TL_MUST_USE int link_stream_send(struct tl_link *l, struct iovec *iov, size_t count,
+                                 uint64_t *ret_size);
+TL_MUST_USE int link_stream_receive(struct tl_link *l, struct iovec *iov, size_t count,
+                                    uint64_t *ret_size);
+/* What TLS still has to send; TL_E_BUSY when the socket takes no more now. */
+TL_MUST_USE int link_stream_flush(struct tl_link *l);
+/* For poll(), when there is more to send or not. */
+short link_stream_events(const struct tl_link *l, bool has_more);
 
 /* greet.c: the reply to HELLO or PROOF is here. 0: the exchange is complete; TL_E_BUSY:
  * PROOF has been queued; else what is wrong. */

@@ -188,18 +188,9 @@ static int receive_error(const struct tl_link *l, ssize_t n, int error) {
 /* Read up to what `iov` holds; *ret_size > 0 on success. */
 static int read_some(struct tl_link *l, struct iovec *iov, size_t count,
                      uint64_t *ret_size) {
-    struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
-    ssize_t n = 0;
-    do {
-        n = recvmsg(l->fd, &message, MSG_DONTWAIT);
-    } while (n < 0 && errno == EINTR);
-    if (n <= 0) {
-        return receive_error(l, n, errno);
-    }
-    l->in.moved += (uint64_t)n;
-    l->bytes_received += (uint64_t)n;
-    *ret_size = (uint64_t)n;
-    return 0;
+    int rc = link_stream_receive(l, iov, count, ret_size);
+    l->in.moved += rc == 0 ? *ret_size : 0;
+    return rc;
 }
 
 /* The same, and a descriptor may come along. */

@@ -7,7 +7,6 @@
  */
 #include "link.h"
 
-#include <errno.h>
 #include <string.h>
 
 /* Gradients, if there is shared memory with room for them. */
@@ -94,29 +93,16 @@ static int ranges_to_send(const struct tl_link *l, struct iovec iov[3]) {
     return count;
 }
 
-static int send_error(const struct tl_link *l, int error) {
-    if (error == EPIPE || error == ECONNRESET) {
-        return tl_fail(TL_E_CLOSED, "%s: the connection was closed during a request",
-                       l->name);
-    }
-    return tl_fail(TL_E_IO, "%s: send: %s", l->name, strerror(error));
-}
-
 int link_send(struct tl_link *l) {
     while (!link_send_is_done(l)) {
         hash_ahead(l);
         struct iovec iov[3];
-        struct msghdr message = {.msg_iov = iov};
-        message.msg_iovlen = (size_t)ranges_to_send(l, iov);
-        ssize_t n = sendmsg(l->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR) {
-            continue;
+        uint64_t sent = 0;
+        int rc = link_stream_send(l, iov, (size_t)ranges_to_send(l, iov), &sent);
+        if (rc != 0) {
+            return rc;
         }
-        if (n < 0) {
-            return errno == EAGAIN ? TL_E_BUSY : send_error(l, errno);
-        }
-        l->out.moved += (uint64_t)n;
-        l->bytes_sent += (uint64_t)n;
+        l->out.moved += sent;
     }
-    return 0;
+    return link_stream_flush(l);
 }
