@@ -1,0 +1,328 @@
+/* scale.c - what a job costs as it grows: workers, shards, parameters.
+ *
+ * Real servers, a process for each shard, over Unix sockets; a worker is a process with
+ * the public client that pushes and pulls as fast as it can, and computes nothing. The
+ * ratio is the rate beside that of one worker and one shard of the same model, in the
+ * same run: above 1 is what more workers or shards bring.
+ *
+ *   scale [LARGEST [SECONDS]]   up to LARGEST parameters (10,000,000), SECONDS (1) each
+ */
+#include "throughline/client.h"
+
+#include "bench.h"
+
+#include <inttypes.h>
+#include <sys/resource.h>
+
+#define WORKERS_MAX 8
+#define SHARDS_MAX  4
+#define WARM_UP     3
+#define PUSHES_MAX  200000
+#define MEMORY_MAX  UINT64_C(12000000000) /* of all processes together */
+
+struct setup {
+    unsigned workers, shards;
+    uint64_t parameters;
+    double seconds;
+};
+
+/* What a worker tells at its end. */
+struct told {
+    uint64_t pushes;
+    double p50_ms, p99_ms, cpu_seconds, resident_mib;
+};
+
+struct measured {
+    double updates, bytes; /* per second */
+    double p50_ms, p99_ms;
+    double server_cpu, worker_cpu; /* processors, each */
+    double server_mib, worker_mib;
+};
+
+static char directory[] = "/tmp/tl-scale-XXXXXX";
+
+/* ---- a worker -----------------------------------------------------------------------
+ */
+
+static double cpu_seconds(void) {
+    struct rusage u;
+    (void)getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
+}
+
+static double resident_mib(pid_t pid) {
+    char path[64];
+    long total = 0;
+    long resident = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (f == NULL || fscanf(f, "%ld %ld", &total, &resident) != 2) {
+        bench_die("a process that was to be measured has gone");
+    }
+    (void)fclose(f);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE) / 1048576.0;
+}
+
+static void push(struct tl_client *c, uint64_t sequence, const float *gradient) {
+    if (tl_client_push_pull(c, sequence, gradient, NULL) != 0) {
+        bench_die(tl_error_text());
+    }
+}
+
+/* As fast as it goes for `seconds`, once `go` is closed. */
+static struct told work(struct tl_client *c, uint64_t first, const float *gradient,
+                        int ready, int go, double seconds) {
+    static double latency[PUSHES_MAX];
+    struct told t = {0};
+    char byte = 0;
+    uint64_t n = first;
+    for (int i = 0; i < WARM_UP; i++) {
+        push(c, n++, gradient);
+    }
+    (void)!write(ready, &byte, 1);
+    (void)!read(go, &byte, 1);
+    double cpu = cpu_seconds();
+    double start = bench_now();
+    double now = start;
+    while (now < start + seconds && t.pushes < PUSHES_MAX) {
+        push(c, n++, gradient);
+        double end = bench_now();
+        latency[t.pushes++] = (end - now) * 1e3;
+        now = end;
+    }
+    t.cpu_seconds = (cpu_seconds() - cpu) / (now - start);
+    t.resident_mib = resident_mib(getpid());
+    t.p50_ms = bench_median(latency, t.pushes); /* sorts */
+    t.p99_ms = latency[(size_t)((double)(t.pushes - 1) * 0.99)];
+    return t;
+}
+
+static void run_worker(const struct setup *s, const char *servers, uint32_t number,
+                       int ready, int go, int out) {
+    const struct tl_client_config config = {.servers = servers,
+                                            .worker = number,
+                                            .patience_ms = 60000,
+                                            .request_ms = 60000};
+    struct tl_client *c = NULL;
+    struct tl_client_join joined;
+    float *gradient = calloc(s->parameters, sizeof(*gradient));
+    if (gradient == NULL || tl_client_open(&config, &c) != 0 ||
+        tl_client_join(c, &joined) != 0) {
+        bench_die(tl_error_text());
+    }
+    for (uint64_t i = 0; i < s->parameters; i++) {
+        gradient[i] = 1e-6F * (float)(i % 1000);
+    }
+    struct told t = work(c, joined.next_sequence, gradient, ready, go, s->seconds);
+    if (write(out, &t, sizeof(t)) != sizeof(t) || tl_client_leave(c) != 0) {
+        bench_die("a worker cannot tell what it did");
+    }
+    tl_client_free(c);
+    free(gradient);
+}
+
+/* ---- the servers
+ * ----------------------------------------------------------------------- */
+
+static void write_job(const struct setup *s) {
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/job.json", directory);
+    FILE *f = fopen(path, "w");
+    if (f == NULL) {
+        bench_die("no job file");
+    }
+    (void)fprintf(f,
+                  "{\"name\": \"scale\", \"model\": {\"input\": [%" PRIu64
+                  "], \"classes\": 10, \"layers\": [{\"type\": \"dense\", \"units\": "
+                  "10}]}, \"data\": {\"train_images\": \"-\", \"train_labels\": \"-\", "
+                  "\"test_images\": \"-\", \"test_labels\": \"-\"}, \"strategy\": "
+                  "\"none\", \"workers\": %u, \"shards\": %u, "
+                  "\"until\": {\"updates\": 1000000000}}",
+                  s->parameters / 10 - 1, s->workers, s->shards);
+    (void)fclose(f);
+}
+
+static pid_t start_server(unsigned shard) {
+    char job[128];
+    char listen[128];
+    char index[32];
+    int fd = -1;
+    (void)snprintf(job, sizeof(job), "%s/job.json", directory);
+    (void)snprintf(listen, sizeof(listen), "--listen=unix://%s/%u.sock", directory,
+                   shard);
+    (void)snprintf(index, sizeof(index), "--index=%u", shard);
+    const char *argv[] = {"tl-server", job,   "--redis=off",         "--http=off",
+                          listen,      index, "--log-level=warning", NULL};
+    pid_t pid = bench_start(argv, &fd);
+    (void)close(fd);
+    return pid;
+}
+
+/* User and system seconds so far. */
+static double server_cpu(pid_t pid) {
+    char path[64];
+    long user = 0;
+    long system = 0;
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    if (f == NULL || fscanf(f,
+                            "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
+                            "%ld %ld",
+                            &user, &system) != 2) {
+        bench_die("a server that was to be measured has gone");
+    }
+    (void)fclose(f);
+    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+}
+
+static void stop_server(pid_t pid) {
+    (void)kill(pid, SIGTERM);
+    (void)waitpid(pid, NULL, 0);
+}
+
+/* ---- one setup
+ * ------------------------------------------------------------------------- */
+
+/* Every worker process, the two pipes of their start, and one each of what they tell.
+ */
+struct crowd {
+    pid_t pids[WORKERS_MAX];
+    int out[WORKERS_MAX];
+    int ready, go;
+};
+
+static void start_crowd(const struct setup *s, struct crowd *crowd) {
+    char servers[SHARDS_MAX * 64] = "";
+    int ready[2];
+    int go[2];
+    for (unsigned i = 0; i < s->shards; i++) {
+        size_t used = strlen(servers);
+        (void)snprintf(servers + used, sizeof(servers) - used, "%sunix://%s/%u.sock",
+                       i > 0 ? "," : "", directory, i);
+    }
+    if (pipe2(ready, O_CLOEXEC) != 0 || pipe2(go, O_CLOEXEC) != 0) {
+        bench_die("no pipe");
+    }
+    for (unsigned w = 0; w < s->workers; w++) {
+        int out[2];
+        if (pipe2(out, O_CLOEXEC) != 0 || (crowd->pids[w] = fork()) < 0) {
+            bench_die("no process");
+        }
+        if (crowd->pids[w] == 0) {
+            (void)close(go[1]);
+            run_worker(s, servers, w, ready[1], go[0], out[1]);
+            _exit(0);
+        }
+        (void)close(out[1]);
+        crowd->out[w] = out[0];
+    }
+    (void)close(ready[1]);
+    (void)close(go[0]);
+    crowd->ready = ready[0];
+    crowd->go = go[1];
+}
+
+/* All are warm: from here on they are measured. */
+static void release_crowd(const struct setup *s, struct crowd *crowd) {
+    for (unsigned w = 0; w < s->workers; w++) {
+        char byte = 0;
+        if (read(crowd->ready, &byte, 1) != 1) {
+            bench_die("a worker does not start");
+        }
+    }
+    (void)close(crowd->ready);
+    (void)close(crowd->go);
+}
+
+static void hear_crowd(const struct setup *s, struct crowd *crowd, struct measured *m) {
+    for (unsigned w = 0; w < s->workers; w++) {
+        struct told t;
+        if (read(crowd->out[w], &t, sizeof(t)) != sizeof(t)) {
+            bench_die("a worker that was to be measured failed");
+        }
+        (void)close(crowd->out[w]);
+        (void)waitpid(crowd->pids[w], NULL, 0);
+        m->updates += (double)t.pushes / s->seconds;
+        m->p50_ms = t.p50_ms > m->p50_ms ? t.p50_ms : m->p50_ms;
+        m->p99_ms = t.p99_ms > m->p99_ms ? t.p99_ms : m->p99_ms;
+        m->worker_cpu += t.cpu_seconds / s->workers;
+        m->worker_mib = t.resident_mib > m->worker_mib ? t.resident_mib : m->worker_mib;
+    }
+    m->bytes = m->updates * 2.0 * 4.0 * (double)s->parameters; /* there and back */
+}
+
+static struct measured measure(const struct setup *s) {
+    pid_t servers[SHARDS_MAX];
+    struct crowd crowd;
+    struct measured m = {0};
+    write_job(s);
+    for (unsigned i = 0; i < s->shards; i++) {
+        servers[i] = start_server(i);
+    }
+    start_crowd(s, &crowd);
+    release_crowd(s, &crowd);
+    double cpu = 0.0;
+    double start = bench_now();
+    for (unsigned i = 0; i < s->shards; i++) {
+        cpu -= server_cpu(servers[i]);
+    }
+    hear_crowd(s, &crowd, &m);
+    double seconds = bench_now() - start;
+    for (unsigned i = 0; i < s->shards; i++) {
+        double mib = resident_mib(servers[i]);
+        cpu += server_cpu(servers[i]);
+        m.server_mib = mib > m.server_mib ? mib : m.server_mib;
+        stop_server(servers[i]);
+    }
+    m.server_cpu = cpu / seconds / s->shards;
+    return m;
+}
+
+/* ---- the table
+ * ---------------------------------------------------------------------------- */
+
+/* Gradient and weights of a worker; weights, versions held and gradients of a server.
+ */
+static uint64_t memory_needed(const struct setup *s) {
+    return s->parameters * sizeof(float) * (3 * s->workers + 2 * s->workers + 4);
+}
+
+static void print_row(const struct setup *s, const struct measured *m, double ratio) {
+    printf("| %g | %u | %u | %.1f | %.0f | %.2f | %.2f | %.2f | %.2f | %.0f | %.0f | "
+           "%.2f |\n",
+           (double)s->parameters / 1e6, s->shards, s->workers, m->updates,
+           m->bytes / 1e6, m->p50_ms, m->p99_ms, m->server_cpu, m->worker_cpu,
+           m->server_mib, m->worker_mib, ratio);
+    (void)fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    static const unsigned workers[] = {1, 2, 4, 8};
+    static const unsigned shards[] = {1, 2, 4};
+    uint64_t largest = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000000;
+    double seconds = argc > 2 ? strtod(argv[2], NULL) : 1.0;
+    if (mkdtemp(directory) == NULL) {
+        bench_die("no temporary directory");
+    }
+    printf(
+        "| million parameters | shards | workers | updates/s | MB/s | p50 ms | p99 ms "
+        "| CPU of a server | CPU of a worker | MiB of a server | MiB of a worker | "
+        "ratio |\n|--|--|--|--|--|--|--|--|--|--|--|--|\n");
+    for (uint64_t p = 100000; p <= largest; p *= 10) {
+        double alone = 0.0;
+        for (unsigned i = 0; i < 12; i++) {
+            const struct setup s = {workers[i % 4], shards[i / 4], p, seconds};
+            if (memory_needed(&s) > MEMORY_MAX) {
+                printf("| %g | %u | %u | more memory than %.0f GB |\n", (double)p / 1e6,
+                       s.shards, s.workers, (double)MEMORY_MAX / 1e9);
+                continue;
+            }
+            const struct measured m = measure(&s);
+            alone = i == 0 ? m.updates : alone;
+            print_row(&s, &m, m.updates / alone);
+        }
+    }
+    bench_remove_tree(directory);
+    return 0;
+}
