@@ -5,8 +5,10 @@
  * ratio is the rate beside that of one worker and one shard of the same model, in the
  * same run: above 1 is what more workers or shards bring.
  *
- *   scale [LARGEST [SECONDS]]   up to LARGEST parameters (10,000,000), SECONDS (1) each
- */
+ * Each row is the median of ROUNDS windows, which the rows of one model take in turns.
+ *
+ *   scale [LARGEST [SECONDS]]   models of up to LARGEST parameters (1,000,000), windows
+ *                               of SECONDS (0.5) */
 #include "throughline/client.h"
 
 #include "bench.h"
@@ -16,6 +18,8 @@
 
 #define WORKERS_MAX 8
 #define SHARDS_MAX  4
+#define ROWS        12 /* workers times shards */
+#define ROUNDS      3
 #define WARM_UP     3
 #define PUSHES_MAX  200000
 #define MEMORY_MAX  UINT64_C(12000000000) /* of all processes together */
@@ -297,11 +301,42 @@ static void print_row(const struct setup *s, const struct measured *m, double ra
     (void)fflush(stdout);
 }
 
-int main(int argc, char **argv) {
+static struct setup row_of(unsigned row, uint64_t parameters, double seconds) {
     static const unsigned workers[] = {1, 2, 4, 8};
     static const unsigned shards[] = {1, 2, 4};
-    uint64_t largest = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000000;
-    double seconds = argc > 2 ? strtod(argv[2], NULL) : 1.0;
+    return (struct setup){workers[row % 4], shards[row / 4], parameters, seconds};
+}
+
+static int by_updates(const void *a, const void *b) {
+    double x = ((const struct measured *)a)->updates;
+    double y = ((const struct measured *)b)->updates;
+    return (x > y) - (x < y);
+}
+
+/* The rows of one model. */
+static void measure_model(uint64_t parameters, double seconds) {
+    static struct measured m[ROWS][ROUNDS];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned row = 0; row < ROWS; row++) {
+            const struct setup s = row_of(row, parameters, seconds);
+            if (memory_needed(&s) <= MEMORY_MAX) {
+                m[row][round] = measure(&s);
+            }
+        }
+    }
+    for (unsigned row = 0; row < ROWS; row++) {
+        const struct setup s = row_of(row, parameters, seconds);
+        qsort(m[row], ROUNDS, sizeof(m[row][0]), by_updates);
+        if (memory_needed(&s) <= MEMORY_MAX) {
+            const struct measured *median = &m[row][ROUNDS / 2];
+            print_row(&s, median, median->updates / m[0][ROUNDS / 2].updates);
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    uint64_t largest = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
+    double seconds = argc > 2 ? strtod(argv[2], NULL) : 0.5;
     if (mkdtemp(directory) == NULL) {
         bench_die("no temporary directory");
     }
@@ -310,18 +345,7 @@ int main(int argc, char **argv) {
         "| CPU of a server | CPU of a worker | MiB of a server | MiB of a worker | "
         "ratio |\n|--|--|--|--|--|--|--|--|--|--|--|--|\n");
     for (uint64_t p = 100000; p <= largest; p *= 10) {
-        double alone = 0.0;
-        for (unsigned i = 0; i < 12; i++) {
-            const struct setup s = {workers[i % 4], shards[i / 4], p, seconds};
-            if (memory_needed(&s) > MEMORY_MAX) {
-                printf("| %g | %u | %u | more memory than %.0f GB |\n", (double)p / 1e6,
-                       s.shards, s.workers, (double)MEMORY_MAX / 1e9);
-                continue;
-            }
-            const struct measured m = measure(&s);
-            alone = i == 0 ? m.updates : alone;
-            print_row(&s, &m, m.updates / alone);
-        }
+        measure_model(p, seconds);
     }
     bench_remove_tree(directory);
     return 0;
