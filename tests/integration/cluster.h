@@ -213,6 +213,8 @@ static inline void cluster_start(struct cluster *c) {
     char server[64];
     memset(c, 0, sizeof(*c));
     cluster_make_store(c);
+    (void)setenv("THROUGHLINE_SECRET_FILE",
+                 scratch_write("secret", "a secret that a test knows\n"), 1);
     cluster_make_clock(c);
     test_redis_start(&c->redis);
     c->redis_network = fault_proxy_start(
@@ -248,6 +250,7 @@ static inline void cluster_stop(struct cluster *c) {
         }
     }
     (void)unsetenv("LD_PRELOAD");
+    (void)unsetenv("THROUGHLINE_SECRET_FILE");
     fault_proxy_stop(c->network);
     fault_proxy_stop(c->redis_network);
     test_redis_stop(&c->redis);
