@@ -196,6 +196,11 @@ TL_MUST_USE int tl_snapshot_read(struct tl_store *store, const struct tl_manifes
                                  int (*sink)(void *ctx, const void *bytes, size_t size),
                                  void *ctx);
 
+/* Copy a snapshot into another store, verified on the way, its manifest last.
+ * ret_manifest: the copy's. TL_E_EXISTS: it is there already. */
+TL_MUST_USE int tl_snapshot_copy(struct tl_store *from, const struct tl_manifest *m,
+                                 struct tl_store *to, struct tl_manifest *ret_manifest);
+
 /* Whole model's weights (parameters float32, the caller's buffer) from the newest valid
  * snapshot of every shard; ret_version is the lowest among them. */
 TL_MUST_USE int tl_snapshot_weights(struct tl_store *store, uint64_t parameters,

@@ -1,4 +1,5 @@
-/* checkpoints.c - `throughline checkpoints ls|verify|export`: what is in a store. */
+/* checkpoints.c - `throughline checkpoints ls|verify|export|copy`: what is in a store.
+ */
 #include "checkpoints.h"
 
 #include "throughline/service.h"
@@ -6,11 +7,13 @@
 #include "cli.h"
 #include "flags.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FIELD(field)                                                                   \
     .offset = offsetof(struct tl_checkpoints_options, field),                          \
@@ -31,14 +34,19 @@ static const struct tl_option rows[] = {
      .type = TL_OPT_STRING,
      FIELD(shard),
      .fallback = "all",
-     .doc = "ls, verify: only this shard."},
+     .doc = "ls, verify, copy: only this shard."},
     {.name = "version",
      .type = TL_OPT_U64,
      FIELD(version),
      .fallback = "0",
      .min = 0,
      .max = 9.2e18,
-     .doc = "export: the newest snapshots of at most this version; 0 is any."},
+     .doc = "export, copy: snapshots of at most this version; 0 is any."},
+    {.name = "all",
+     .type = TL_OPT_BOOL,
+     FIELD(all),
+     .fallback = "false",
+     .doc = "copy: every snapshot, not only the newest of each shard."},
     {.name = "output",
      .type = TL_OPT_STRING,
      FIELD(output),
@@ -70,11 +78,21 @@ static int parse_shard(struct tl_checkpoints_options *o) {
     return 0;
 }
 
+/* What is no flag is a place: copy has two, the others none. */
+static int read_place(const char *text, struct tl_checkpoints_options *o) {
+    if (o->place_count == 2 || strlen(text) >= TL_PATH_MAX) {
+        return tl_fail(TL_E_CONFIG, "what is \"%.100s\"? see --help", text);
+    }
+    (void)snprintf(o->places[o->place_count++], TL_PATH_MAX, "%s", text);
+    return 0;
+}
+
 static int read_flags(int argc, char **argv, struct tl_checkpoints_options *o) {
     static char output_flag[] = "--output";
     const struct tl_flag_target targets[] = {{&tl_checkpoints_table, o},
                                              {&tl_s3_table, &o->s3}};
     int r = 0;
+    o->place_count = 0;
     for (int i = 0; i < argc && r == 0;) {
         if (strcmp(argv[i], "-o") == 0) {
             argv[i] = output_flag;
@@ -82,9 +100,9 @@ static int read_flags(int argc, char **argv, struct tl_checkpoints_options *o) {
         const int taken = tl_flags_take(targets, 2, NULL, argc - i, argv + i);
         r = taken < 0 ? taken : 0;
         if (taken == 0) {
-            r = tl_fail(TL_E_CONFIG, "what is \"%s\"? see --help", argv[i]);
+            r = read_place(argv[i], o);
         }
-        i += taken;
+        i += taken == 0 ? 1 : taken;
     }
     return r;
 }
@@ -116,24 +134,50 @@ static int read_arguments(int argc, char **argv, struct tl_checkpoints_options *
 }
 
 /* A directory's path is as good as its URL. */
-static int open_store(struct tl_checkpoints_options *o, struct tl_store **ret_store) {
+static int url_of(const char *place, char url[TL_PATH_MAX + 8]) {
+    char here[TL_PATH_MAX] = "";
+    if (strstr(place, "://") != NULL) {
+        (void)snprintf(url, TL_PATH_MAX + 8, "%s", place);
+        return 0;
+    }
+    if (place[0] != '/' && getcwd(here, sizeof(here)) == NULL) {
+        return tl_fail(TL_E_IO, "the working directory is not known: %s",
+                       strerror(errno));
+    }
+    const int n = snprintf(url, TL_PATH_MAX + 8, "file://%s%s%s", here,
+                           place[0] == '/' ? "" : "/", place);
+    return n < (int)(TL_PATH_MAX + 8)
+               ? 0
+               : tl_fail(TL_E_CONFIG, "%.80s...: too long a path", place);
+}
+
+/* `make`: a directory that is missing is made. */
+static int open_place(const struct tl_checkpoints_options *o, const char *place,
+                      bool make, struct tl_store **ret_store) {
+    char url[TL_PATH_MAX + 8];
+    int r = url_of(place, url);
+    if (r == 0) {
+        r = make ? tl_store_open(url, &o->s3, ret_store)
+                 : tl_store_open_existing(url, &o->s3, ret_store);
+    }
+    if (r == 0) {
+        tl_store_listen(*ret_store, tl_flags_tell, NULL);
+    }
+    return r;
+}
+
+static int open_store(const struct tl_checkpoints_options *o,
+                      struct tl_store **ret_store) {
+    if (o->place_count > 0) {
+        return tl_fail(TL_E_CONFIG, "what is \"%.100s\"? see --help", o->places[0]);
+    }
     if (o->store[0] == '\0') {
         return o->job[0] == '\0'
                    ? tl_fail(TL_E_CONFIG, "which store? --store URL, or --job FILE")
                    : tl_fail(TL_E_CONFIG, "%s has no checkpoint.store: --store URL",
                              o->job);
     }
-    if (strstr(o->store, "://") != NULL) {
-        return tl_store_open_existing(o->store, &o->s3, ret_store);
-    }
-    char *path = realpath(o->store, NULL);
-    if (path == NULL || strlen(path) + sizeof("file://") > sizeof(o->store)) {
-        free(path);
-        return tl_fail(TL_E_NOTFOUND, "%s: no such directory, nor a URL", o->store);
-    }
-    (void)snprintf(o->store, sizeof(o->store), "file://%.1000s", path);
-    free(path);
-    return tl_store_open_existing(o->store, &o->s3, ret_store);
+    return open_place(o, o->store, false, ret_store);
 }
 
 /* ---- one snapshot, judged ----------------------------------------------------- */
@@ -263,20 +307,44 @@ static int verify_action(struct tl_store *store,
     return show(store, o, true);
 }
 
+static int copy(const struct tl_checkpoints_options *o) {
+    struct tl_store *from = NULL;
+    struct tl_store *to = NULL;
+    if (o->place_count != 2) {
+        return tl_fail(TL_E_CONFIG, "copy what, where to? checkpoints copy FROM TO");
+    }
+    int r = open_place(o, o->places[0], false, &from);
+    if (r == 0) {
+        r = open_place(o, o->places[1], true, &to);
+    }
+    if (r == 0) {
+        r = tl_checkpoints_copy(from, to, o);
+    }
+    tl_store_close(to);
+    tl_store_close(from);
+    return r;
+}
+
 /* ---- dispatch ----------------------------------------------------------------- */
 
 static const struct {
     const char *name;
     int (*act)(struct tl_store *store, const struct tl_checkpoints_options *o);
-} actions[] = {
-    {"ls", list_action}, {"verify", verify_action}, {"export", tl_checkpoints_export}};
+} actions[] = {{"ls", list_action},
+               {"verify", verify_action},
+               {"export", tl_checkpoints_export},
+               {"copy", NULL}}; /* two stores, which it opens itself */
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
 static void print_help(void) {
-    (void)puts("usage: throughline checkpoints ls|verify|export --store URL\n\n"
+    (void)puts("usage: throughline checkpoints ls|verify|export --store URL\n"
+               "       throughline checkpoints copy FROM TO\n\n"
                "  ls      what is there, and whether every part is\n"
                "  verify  read every part and compare it; exit 1 when one is damaged\n"
-               "  export  the weights of all shards as a safetensors file\n");
+               "  export  the weights of all shards as a safetensors file\n"
+               "  copy    the newest of each shard, or --all, into another store; a "
+               "store is\n          file:///directory, a directory, or "
+               "s3://bucket/prefix\n");
     tl_config_help(&tl_checkpoints_table, stdout);
     (void)puts("\nFor a store s3://bucket/prefix:");
     tl_config_help(&tl_s3_table, stdout);
@@ -286,6 +354,9 @@ static int run_action(size_t action, int argc, char **argv) {
     struct tl_checkpoints_options o;
     struct tl_store *store = NULL;
     int r = read_arguments(argc, argv, &o);
+    if (r == 0 && actions[action].act == NULL) {
+        return copy(&o);
+    }
     if (r == 0) {
         r = open_store(&o, &store);
     }
@@ -301,9 +372,9 @@ int tl_cli_checkpoints(int argc, char **argv) {
         print_help();
         return TL_EXIT_OK;
     }
-    int r = argc < 2
-                ? tl_fail(TL_E_CONFIG, "ls, verify or export? see --help")
-                : tl_fail(TL_E_CONFIG, "what is \"%s\"? ls, verify or export", argv[1]);
+    int r = argc < 2 ? tl_fail(TL_E_CONFIG, "ls, verify, export or copy? see --help")
+                     : tl_fail(TL_E_CONFIG,
+                               "what is \"%s\"? ls, verify, export or copy", argv[1]);
     for (size_t i = 0; i < ACTIONS && argc >= 2; i++) {
         if (strcmp(argv[1], actions[i].name) == 0) {
             r = run_action(i, argc - 2, argv + 2);

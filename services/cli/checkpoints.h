@@ -18,10 +18,17 @@ struct tl_checkpoints_options {
     bool json;
     uint32_t only_shard; /* from `shard`; UINT32_MAX: all */
     struct tl_s3_options s3;
+    bool all;
+    char places[2][TL_PATH_MAX]; /* copy: from, to */
+    size_t place_count;
 };
 
 /* Weights of all shards as one file that other tools read. */
 TL_MUST_USE int tl_checkpoints_export(struct tl_store *store,
                                       const struct tl_checkpoints_options *o);
+
+/* Snapshots from one store into another. */
+TL_MUST_USE int tl_checkpoints_copy(struct tl_store *from, struct tl_store *to,
+                                    const struct tl_checkpoints_options *o);
 
 #endif

@@ -185,6 +185,7 @@ static int weights_from_store(struct exam *e) {
     }
     int rc = tl_store_open(url, &e->job.s3, &store);
     if (rc == 0) {
+        tl_store_listen(store, tl_flags_tell, NULL);
         rc = tl_snapshot_weights(store, tl_nn_parameters(e->nn), e->weights,
                                  &e->version);
         tl_store_close(store);

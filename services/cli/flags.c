@@ -86,6 +86,11 @@ int tl_flags_value(const char *flag, int argc, char *const *argv,
     return 2;
 }
 
+void tl_flags_tell(void *ctx, const char *text) {
+    (void)ctx;
+    (void)fprintf(stderr, "throughline: %s\n", text);
+}
+
 int tl_flags_fail(const char *command, int error) {
     (void)fprintf(stderr, "throughline %s: %s\n", command, tl_error_text());
     return tl_exit_code(error);

@@ -29,6 +29,9 @@ TL_MUST_USE int tl_flags_take(const struct tl_flag_target *targets, size_t count
 TL_MUST_USE int tl_flags_value(const char *flag, int argc, char *const *argv,
                                const char **ret_value);
 
+/* A line on stderr about what is no failure; `ctx` is not used. */
+void tl_flags_tell(void *ctx, const char *text);
+
 /* Report the failure of `command` on stderr and turn it into an exit code. */
 int tl_flags_fail(const char *command, int error);
 

@@ -44,6 +44,16 @@ static int newest_manifest_epoch(struct tl_store *store, uint32_t shard,
     return 0;
 }
 
+static void log_notice(void *ctx, const char *text) {
+    (void)ctx;
+    tl_log_line(TL_WARNING, "store", "why", text, NULL);
+}
+
+/* On a signal: loading from a store far away may take long. */
+static void cancel(void *ctx) {
+    tl_store_cancel(ctx);
+}
+
 static int load_snapshot(struct server *s, const struct tl_fold_config *config) {
     struct tl_store *store = NULL;
     uint64_t digest = 0;
@@ -54,6 +64,8 @@ static int load_snapshot(struct server *s, const struct tl_fold_config *config) 
     if (rc != 0) {
         return rc;
     }
+    tl_store_listen(store, log_notice, NULL);
+    tl_stop_hook(cancel, store);
     struct tl_manifest expected = {
         .fold_digest = digest,
         .shard = config->shard,
@@ -74,6 +86,7 @@ static int load_snapshot(struct server *s, const struct tl_fold_config *config) 
         s->origin.from_snapshot = true;
         tl_manifest_done(&found);
     }
+    tl_stop_hook(NULL, NULL);
     tl_store_close(store);
     return rc;
 }

@@ -126,6 +126,9 @@ int tl_snapshot_load(struct tl_store *store, const struct tl_manifest *expected,
         }
         const struct tl_snapshot_key *key = &c.entries[i].key;
         r = try_one(store, key, expected, config, ret_fold, ret_manifest);
+        if (r == TL_E_CORRUPT) { /* the damage may have been on the way */
+            r = try_one(store, key, expected, config, ret_fold, ret_manifest);
+        }
         if (r == TL_E_NOTFOUND || r == TL_E_CORRUPT) {
             report(skip, skip_ctx, key, r);
             skipped++;

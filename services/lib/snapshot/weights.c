@@ -131,6 +131,9 @@ static int gather_shard(struct gathering *g, uint32_t shard) {
             continue;
         }
         r = try_one(g, &list[i]);
+        if (r == TL_E_CORRUPT) { /* the damage may have been on the way */
+            r = try_one(g, &list[i]);
+        }
         if (g->skip != NULL && (r == TL_E_NOTFOUND || r == TL_E_CORRUPT)) {
             char name[TL_OBJECT_NAME_MAX];
             tl_snapshot_name(&list[i], name);
