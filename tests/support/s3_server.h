@@ -70,11 +70,12 @@ static inline void s3_server_run(struct s3_server *s, const char *more) {
     char path[256];
     char log[256];
     char text[2048];
+    const bool is_https = strstr(more, "secure-endpoint") != NULL;
     s3_server_jars(jars, sizeof(jars));
     (void)snprintf(path, sizeof(path), "%s/properties", s->directory);
     (void)snprintf(log, sizeof(log), "%s/log", s->directory);
     (void)snprintf(text, sizeof(text),
-                   "s3proxy.endpoint=http://127.0.0.1:%s\n"
+                   "%s%s\n"
                    "s3proxy.authorization=aws-v4\n"
                    "s3proxy.identity=" S3_TEST_KEY "\n"
                    "s3proxy.credential=" S3_TEST_SECRET "\n"
@@ -82,7 +83,8 @@ static inline void s3_server_run(struct s3_server *s, const char *more) {
                    "jclouds.identity=none\n"
                    "jclouds.credential=none\n"
                    "jclouds.filesystem.basedir=%s/data\n%s",
-                   s->port, s->directory, more);
+                   is_https ? "#" : "s3proxy.endpoint=http://127.0.0.1:", s->port,
+                   s->directory, more);
     file_write(path, text, strlen(text));
     s->pid = fork();
     assert_true(s->pid >= 0);
@@ -102,7 +104,8 @@ static inline void s3_server_take_given(struct s3_server *s, const char *url) {
     assert_int_equal(tl_config_environment(&tl_s3_table, &s->options), 0);
 }
 
-static inline void s3_server_start_with(struct s3_server *s, const char *more) {
+/* A directory with an empty bucket, a port, and settings for them. */
+static inline void s3_server_prepare(struct s3_server *s) {
     char bucket[256];
     *s = (struct s3_server){.base = "s3://" S3_TEST_BUCKET};
     assert_int_equal(tl_config_defaults(&tl_s3_table, &s->options), 0);
@@ -116,6 +119,10 @@ static inline void s3_server_start_with(struct s3_server *s, const char *more) {
     (void)snprintf(s->options.access_key, sizeof(s->options.access_key), S3_TEST_KEY);
     (void)snprintf(s->options.secret_key, sizeof(s->options.secret_key),
                    S3_TEST_SECRET);
+}
+
+static inline void s3_server_start_with(struct s3_server *s, const char *more) {
+    s3_server_prepare(s);
     s3_server_run(s, more);
 }
 

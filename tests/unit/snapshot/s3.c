@@ -297,6 +297,43 @@ static void a_bucket_can_be_in_the_hosts_name(void **state) {
     s3_server_stop(&virtual_server);
 }
 
+/* With a certificate of our own making: taken with it as the authority, and not
+ * without.
+ */
+static void https_is_believed_by_the_certificate_alone(void **state) {
+    struct s3_server https;
+    struct tl_store *s = NULL;
+    char command[1024];
+    char more[512];
+    (void)state;
+    s3_server_prepare(&https);
+    (void)snprintf(
+        command, sizeof(command),
+        "cd '%s' && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem "
+        "-out cert.pem -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 "
+        "2>/dev/null && openssl pkcs12 -export -inkey key.pem -in cert.pem -out "
+        "store.p12 "
+        "-passout pass:password",
+        https.directory);
+    assert_int_equal(system(command), 0); /* NOLINT: our own directory's name */
+    (void)snprintf(more, sizeof(more),
+                   "s3proxy.secure-endpoint=https://127.0.0.1:%s\n"
+                   "s3proxy.keystore-path=%s/store.p12\n"
+                   "s3proxy.keystore-password=password\n",
+                   https.port, https.directory);
+    s3_server_run(&https, more);
+    (void)snprintf(https.options.endpoint, sizeof(https.options.endpoint),
+                   "https://127.0.0.1:%s", https.port);
+    expect_refused("s3://" S3_TEST_BUCKET, &https.options, TL_E_CONFIG, "s3.ca_file");
+    (void)snprintf(https.options.ca_file, sizeof(https.options.ca_file), "%s/cert.pem",
+                   https.directory);
+    assert_int_equal(tl_store_open("s3://" S3_TEST_BUCKET, &https.options, &s), 0);
+    assert_int_equal(put(s, "x", "sealed", true), 0);
+    expect(s, "x", "sealed");
+    tl_store_close(s);
+    s3_server_stop(&https);
+}
+
 static int start(void **state) {
     (void)state;
     s3_server_start(&server);
@@ -325,6 +362,7 @@ int main(void) {
         TEST(wrong_keys_are_named),
         TEST(a_bucket_that_is_not_there_is_named),
         TEST(a_bucket_can_be_in_the_hosts_name),
+        TEST(https_is_believed_by_the_certificate_alone),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
