@@ -11,10 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RETRY_MS    2000
+#define NICE        10 /* as of nice(1), for this thread alone */
 #define PIECE_BYTES (1u << 20)
 
 static void wake(const struct store_thread *t) {
@@ -211,8 +214,17 @@ static void work_once(struct store_thread *t) {
     }
 }
 
+/* Hashing and compressing must not take the processor from training on this machine. */
+static void step_back(void) {
+    if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE) != 0) {
+        tl_log_line(TL_DEBUG, "the store's thread keeps its priority", "why",
+                    strerror(errno), NULL);
+    }
+}
+
 static void *work(void *ctx) {
     struct store_thread *t = ctx;
+    step_back();
     (void)pthread_mutex_lock(&t->lock);
     while (!t->is_stopping) {
         work_once(t);

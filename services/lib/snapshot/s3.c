@@ -116,16 +116,21 @@ static int prepare(struct s3_store *s, const char *url,
 int tl_s3_open(const char *url, const struct tl_s3_options *options,
                struct tl_store **ret_store) {
     struct tl_s3_options defaults;
-    struct s3_store *s = calloc(1, sizeof(*s));
-    int r = s == NULL ? tl_fail(TL_E_NOMEM, "no memory for the store %s", url) : 0;
-    if (r == 0 && options == NULL) {
+    int r = 0;
+    if (options == NULL) {
         r = tl_config_defaults(&tl_s3_table, &defaults);
         options = &defaults;
     }
-    if (r == 0) {
-        r = prepare(s, url, options);
-    }
     if (r < 0) {
+        return r;
+    }
+    struct s3_store *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return tl_fail(TL_E_NOMEM, "no memory for the store %s", url);
+    }
+    r = prepare(s, url, options);
+    if (r < 0) {
+        explicit_bzero(s, sizeof(*s));
         free(s);
         return r;
     }

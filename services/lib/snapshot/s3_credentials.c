@@ -59,7 +59,7 @@ static void free_text(char *text) {
 static int read_line(const char *path, const char *what, char *to, size_t size) {
     char *text = NULL;
     int r = read_text(path, what, &text);
-    if (r < 0) {
+    if (text == NULL) {
         return r;
     }
     const size_t length = strcspn(text, "\r\n");
@@ -207,7 +207,7 @@ static int from_file(const struct tl_s3_options *o, struct s3_credentials *c) {
     const bool is_named = name_file(o, path);
     int r = path[0] == '\0' ? TL_E_CONFIG
                             : read_text(path, "the shared credentials file", &text);
-    if (r < 0) {
+    if (text == NULL) {
         return is_named || r == TL_E_NOMEM ? r : 0;
     }
     r = tl_s3_profile(text, profile, c);
