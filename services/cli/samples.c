@@ -30,6 +30,9 @@ static bool parse(const char *line, size_t size, struct tl_sample *ret_sample) {
             .folded = count_of(gradients, "folded"),
             .lost = count_of(gradients, "lost"),
             .duplicated = count_of(gradients, "duplicated"),
+            .late = count_of(gradients, "late"),
+            .stale = count_of(gradients, "stale"),
+            .nonfinite = count_of(gradients, "nonfinite"),
         };
     }
     json_decref(json);

@@ -16,6 +16,7 @@ struct tl_sample {
     double accuracy, loss;
     bool has_gradients;
     uint64_t folded, lost, duplicated;
+    uint64_t late, stale, nonfinite; /* refused */
 };
 
 /* The next sample that is whole; false: none so far. Lines of other kinds, and damaged

@@ -80,17 +80,21 @@ static int add_settings(const struct tl_run *run, json_t *object) {
 static json_t *outcome_json(const struct tl_run *run) {
     const struct tl_sample *sample = &run->sample, *evaluated = &run->evaluated;
     double rate = gradients_per_second(run);
-    return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o}", "accuracy",
-                     number_or_null(evaluated->has_evaluation, evaluated->accuracy),
-                     "loss", number_or_null(evaluated->has_evaluation, evaluated->loss),
-                     "evaluated_version",
-                     count_or_null(evaluated->has_evaluation, evaluated->version),
-                     "final", (int)evaluated->final, "updates",
-                     count_or_null(run->has_version, updates_of(run)),
-                     "gradients_per_second", number_or_null(rate >= 0, rate), "folded",
-                     count_or_null(sample->has_gradients, sample->folded), "lost",
-                     count_or_null(sample->has_gradients, sample->lost), "duplicated",
-                     count_or_null(sample->has_gradients, sample->duplicated));
+    bool counted = sample->has_gradients;
+    return json_pack(
+        "{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "accuracy",
+        number_or_null(evaluated->has_evaluation, evaluated->accuracy), "loss",
+        number_or_null(evaluated->has_evaluation, evaluated->loss), "evaluated_version",
+        count_or_null(evaluated->has_evaluation, evaluated->version), "final",
+        (int)evaluated->final, "updates",
+        count_or_null(run->has_version, updates_of(run)), "gradients_per_second",
+        number_or_null(rate >= 0, rate), "folded",
+        count_or_null(counted, sample->folded), "lost",
+        count_or_null(counted, sample->lost), "duplicated",
+        count_or_null(counted, sample->duplicated), "late",
+        count_or_null(counted, sample->late), "stale",
+        count_or_null(counted, sample->stale), "nonfinite",
+        count_or_null(counted, sample->nonfinite));
 }
 
 json_t *tl_summary_json(const struct tl_run *run) {
@@ -201,6 +205,12 @@ static void print_outcome(const struct tl_run *run, FILE *out) {
                       sample->lost);
         (void)fprintf(out, "  duplicated     %" PRIu64 " arrived again, folded once\n",
                       sample->duplicated);
+    }
+    if (sample->late + sample->stale + sample->nonfinite > 0) {
+        (void)fprintf(out,
+                      "  refused        %" PRIu64 " late, %" PRIu64 " stale, %" PRIu64
+                      " not finite\n",
+                      sample->late, sample->stale, sample->nonfinite);
     }
     if (run->crashes > 0) {
         (void)fprintf(out, "  crashes        %" PRIu32 ", each started again\n",

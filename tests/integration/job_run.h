@@ -39,17 +39,21 @@ static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
     return record[3];
 }
 
-/* Every gradient that a worker saw acknowledged is in the state, or counted as lost.
- * The workers' side is their ledgers', the other the server's: nobody counted both. */
+/* Every gradient that a worker has settled is in the state, or counted as lost or as
+ * refused for good (a STALE one of sync and ssp is computed again). The workers' side
+ * is their ledgers', the other the server's: nobody counted both. */
 static inline void job_assert_losses_exact(const json_t *result, unsigned workers) {
     uint64_t acknowledged = 0;
     for (unsigned w = 0; w < workers; w++) {
         acknowledged += job_acknowledged(result, w);
     }
-    double accounted = number(result, "folded") + number(result, "lost");
+    const char *consistency = json_string_value(json_object_get(result, "consistency"));
+    double accounted = number(result, "folded") + number(result, "lost") +
+                       number(result, "late") + number(result, "nonfinite");
+    accounted += strcmp(consistency, "async") == 0 ? number(result, "stale") : 0.0;
     if ((double)acknowledged != accounted) {
         char *text = json_dumps(result, JSON_INDENT(1));
-        fail_msg("workers saw %llu acknowledged, the state has and has lost %.0f:\n%s",
+        fail_msg("workers saw %llu settled, the state has, lost and refused %.0f:\n%s",
                  (unsigned long long)acknowledged, accounted, text);
         free(text);
     }
