@@ -6,18 +6,22 @@
  * the workers compute `backlog` gradients on the weights of that moment, which are then
  * folded in a row; the rest as before. Accuracy at the end at equal examples, beside
  * that of the same run without the outage; medians over the seeds ($STALE_SEEDS, 1 by
- * default: a seed takes minutes). The best policy has to be within 0.5 points.
+ * default: a seed takes minutes). A backlog of 200 is what 15 seconds of three minutes
+ * are: the default policy has to be within 0.5 points there. One of 500 shows what
+ * breaks.
  *
  * Without a process or a clock: what depends on the log alone. It needs all of
  * Fashion-MNIST (training.h). */
 #include "training.h"
 
-#define WORKERS    2
-#define GRADIENTS  2500
-#define BEFORE     1000
-#define SEEDS_MAX  16
-#define GOAL       0.005
-#define DROP_AFTER 4
+#define WORKERS      2
+#define GRADIENTS    2500
+#define BEFORE       1000
+#define SEEDS_MAX    16
+#define GOAL         0.005
+#define GOAL_BACKLOG 200
+#define DEFAULT      TL_STALE_INVERSE
+#define DROP_AFTER   4
 
 /* Each worker computes, is folded, and reads, in turn. */
 static void train(struct training *t, uint64_t gradients) {
@@ -81,23 +85,24 @@ static bool compare(struct training *t, uint64_t seeds, uint64_t backlog) {
         .optimizer = {.kind = TL_SGD, .learning_rate = 0.01, .momentum = 0.9},
         .workers = WORKERS,
     };
-    double undisturbed = median_accuracy(t, config, seeds, 0), best = 0.0;
+    double undisturbed = median_accuracy(t, config, seeds, 0), chosen = 0.0;
     for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
         config.stale = policies[i].stale;
         config.max_staleness = policies[i].max_staleness;
         double got = median_accuracy(t, config, seeds, backlog);
-        best = got > best ? got : best;
+        chosen = policies[i].stale.policy == DEFAULT ? got : chosen;
         printf("bench stale %s: backlog %llu, accuracy %.4f, without outage %.4f, "
                "ratio %.3f\n",
                policies[i].name, (unsigned long long)backlog, got, undisturbed,
                got / undisturbed);
         (void)fflush(stdout);
     }
-    bool holds = undisturbed - best <= GOAL;
-    printf("bench stale best: backlog %llu, accuracy %.4f, without outage %.4f, ratio "
-           "%.3f (goal: within %.1f points) %s\n",
-           (unsigned long long)backlog, best, undisturbed, best / undisturbed,
-           100 * GOAL, bench_verdict(holds));
+    bool holds = backlog > GOAL_BACKLOG || undisturbed - chosen <= GOAL;
+    printf(
+        "bench stale default: backlog %llu, %+.2f points (goal: at least -%.1f up to "
+        "a backlog of %d) %s\n",
+        (unsigned long long)backlog, 100.0 * (chosen - undisturbed), 100.0 * GOAL,
+        GOAL_BACKLOG, bench_verdict(holds));
     return holds;
 }
 
@@ -115,7 +120,7 @@ int main(void) {
     }
     static struct training t;
     training_init(&t, dir);
-    bool ok = compare(&t, seeds, 50);
+    bool ok = compare(&t, seeds, GOAL_BACKLOG);
     ok = compare(&t, seeds, 500) && ok;
     return ok ? 0 : 1;
 }

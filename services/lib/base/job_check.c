@@ -70,11 +70,7 @@ static int check_optimizer(const struct tl_job *job) {
 static int check_stale(const struct tl_job *job) {
     bool needs_sgd =
         job->stale_policy == TL_STALE_BACKLOG || job->stale_policy == TL_STALE_ELASTIC;
-    if (job->stale_policy != TL_STALE_APPLY && job->consistency == TL_SYNC) {
-        return tl_fail(TL_E_CONFIG, "\"stale.policy\" is for \"async\" and \"ssp\": in "
-                                    "\"sync\" no gradient is stale");
-    }
-    if (needs_sgd && job->optimizer != TL_SGD) {
+    if (job->consistency != TL_SYNC && needs_sgd && job->optimizer != TL_SGD) {
         return tl_fail(TL_E_CONFIG,
                        "\"stale.policy\" \"%s\" needs \"optimizer.kind\" \"sgd\"",
                        job->stale_policy == TL_STALE_BACKLOG ? "backlog" : "elastic");

@@ -6,6 +6,10 @@ void tl_job_fold_config(const struct tl_job *job, uint64_t parameters, uint32_t 
     /* Each worker may be sent a version of its own, and so may an observer; more would
      * only let slow readers hold more memory. */
     const uint32_t views = (job->workers < 14 ? job->workers : 14) + 2;
+    /* In sync no gradient is stale: a job may say what would be done all the same. */
+    const enum tl_stale_policy policy = job->consistency == TL_SYNC
+                                            ? TL_STALE_APPLY
+                                            : (enum tl_stale_policy)job->stale_policy;
     struct tl_fold_config c = {
         .shard = shard,
         .shards = job->shards,
@@ -15,7 +19,7 @@ void tl_job_fold_config(const struct tl_job *job, uint64_t parameters, uint32_t 
         .start_workers = job->consistency == TL_ASYNC ? 0 : job->workers,
         .staleness = job->staleness,
         .max_staleness = job->max_staleness,
-        .stale = {.policy = (enum tl_stale_policy)job->stale_policy,
+        .stale = {.policy = policy,
                   .after = job->stale_after,
                   .norm = job->stale_norm,
                   .lambda = job->stale_lambda,

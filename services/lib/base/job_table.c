@@ -122,13 +122,13 @@ static const struct tl_option job_options[] = {
     {.name = "stale.policy",
      .type = TL_OPT_CHOICE,
      FIELD(stale_policy),
-     .fallback = "apply",
+     .fallback = "inverse",
      .choices = stale_policies,
      .doc =
          "async, ssp: what is done with gradients staler than stale.after: nothing; "
          "a run of them counts as one; scaled by 1/staleness; by how far the weights "
          "have moved; corrected for that; clipped; averaged elastically "
-         "(docs/results.md)."},
+         "(docs/results.md). To refuse them: async.max_staleness."},
     {.name = "stale.after",
      .type = TL_OPT_U64,
      FIELD(stale_after),

@@ -26,15 +26,21 @@ bool tl_stale_has_state(const struct tl_fold_config *c) {
     return tl_stale_has_array(c) || tl_history_is_kept(c);
 }
 
+/* Of what clip_norm, which all gradients are scaled by, leaves. */
 static double clip_scale(const struct tl_fold *f, const struct tl_record *r) {
     double norm = (double)r->norm, most = f->config.stale.norm;
+    if (f->config.clip_norm > 0.0 && norm > f->config.clip_norm) {
+        norm = f->config.clip_norm;
+    }
     return norm > most ? most / norm : 1.0;
 }
 
 /* The displacement that a gradient of this rate ends in, momentum included, is the rate
  * times 1 / (1 - momentum): the pull to the base must not be more than all the way. */
 static float spring_of(const struct tl_fold *f) {
-    return (float)((1.0 - f->config.optimizer.momentum) / tl_fold_rate(f));
+    const double least = 1e-30; /* where a schedule ends, nothing moves any more */
+    double rate = tl_fold_rate(f);
+    return rate > least ? (float)((1.0 - f->config.optimizer.momentum) / rate) : 0.0f;
 }
 
 struct tl_correction tl_stale_judge(struct tl_fold *f, const struct tl_record *r,

@@ -158,12 +158,13 @@ static void advance_lanes(struct tl_lanes *l, size_t n) {
 /* Update l->count elements, at most a tile of them where something is noted. */
 static void update_run(const struct tl_fold *f, const struct source *s,
                        struct tl_lanes *l, const struct tl_step *step, float *tile) {
+    tl_update_kernel kernel = tl_kernel_for(&f->config.optimizer);
     float before[TILE_FLOATS];
     l->gradient = tl_stale_correct(&s->correction, l, tile);
     if (notes_steps(f)) {
         memcpy(before, l->weights, l->count * sizeof(*before));
     }
-    tl_kernel_for (&f->config.optimizer)(l, step);
+    kernel(l, step);
     if (notes_steps(f)) {
         tl_stale_note(l, before);
     }

@@ -47,6 +47,8 @@ static void defaults_are_in_place(void **state) {
     assert_int_equal(job.checkpoint_updates, 100);
     assert_int_equal(job.checkpoint_keep, 3);
     assert_true(job.unix_checksum && job.refuse_nonfinite);
+    assert_int_equal(job.stale_policy, TL_STALE_INVERSE);
+    assert_int_equal(job.encoding, TL_ENCODING_F32);
     assert_int_equal(tl_job_check(&job), 0);
 }
 
@@ -67,6 +69,14 @@ static void words_mean_their_numbers(void **state) {
     assert_int_equal(job.schedule, TL_COSINE);
     set("strategy", "none");
     assert_int_equal(job.strategy, TL_STRATEGY_NONE);
+    static const char *const policies[TL_STALE_POLICIES] = {
+        "apply", "backlog", "inverse", "gap", "delay", "clip", "elastic"};
+    for (int i = 0; i < (int)TL_STALE_POLICIES; i++) {
+        set("stale.policy", policies[i]);
+        assert_int_equal(job.stale_policy, i);
+    }
+    set("encoding", "topk");
+    assert_int_equal(job.encoding, TL_ENCODING_TOPK);
 }
 
 static void the_environment_goes_over_the_file(void **state) {
@@ -116,6 +126,8 @@ static const struct contradiction contradictions[] = {
     {{{"server.max_connections", "5"}}, "2 workers need at least 6"},
     {{{"worker.request_ms", "200000"}}, "more than \"worker.patience_ms\""},
     {{{"optimizer.momentum", "0"}, {"optimizer.nesterov", "true"}}, "needs"},
+    {{{"stale.policy", "backlog"}, {"optimizer.kind", "adam"}}, "needs"},
+    {{{"stale.policy", "elastic"}, {"optimizer.kind", "adamw"}}, "needs"},
     {{{"schedule.kind", "cosine"}}, "must be above 0 for \"cosine\""},
     {{{"schedule.kind", "step"}}, "must be above 0 for \"step\""},
     {{{"until.updates", "0"}}, "the job has no end"},
@@ -181,6 +193,15 @@ static void digests_follow_what_they_cover(void **state) {
     assert_true(fold_digest(&job) == fold);
     set("until.updates", "100");
     assert_true(run_digest(&job) == run);
+    set("encoding", "int8"); /* a state does not depend on it */
+    assert_true(run_digest(&job) != run);
+    assert_true(fold_digest(&job) == fold);
+    set("encoding", "f32");
+    set("stale.policy", "gap");
+    assert_true(run_digest(&job) != run);
+    assert_true(fold_digest(&job) != fold);
+    set("stale.policy", "inverse");
+    assert_true(run_digest(&job) == run && fold_digest(&job) == fold);
     set("optimizer.learning_rate", "0.011");
     assert_true(run_digest(&job) != run);
     assert_true(fold_digest(&job) != fold);
@@ -242,12 +263,15 @@ static void the_fold_gets_what_the_job_says(void **state) {
     assert_int_equal(c.consistency, TL_SYNC);
     assert_int_equal(c.quorum, 1);
     assert_int_equal(c.start_workers, 2);
+    assert_int_equal(c.stale.policy, TL_STALE_APPLY); /* in sync none is stale */
     assert_int_equal(c.until_version, 100);
     assert_true(c.clip_norm == 2.5 && c.optimizer.momentum == 0.9);
     assert_true(c.spare_copies >= 1);
     set("consistency", "async");
     tl_job_fold_config(&job, 1000, 2, &c);
     assert_int_equal(c.start_workers, 0);
+    assert_int_equal(c.stale.policy, TL_STALE_INVERSE);
+    assert_true(c.stale.lambda == 0.04 && c.stale.alpha == 0.5 && c.stale.norm == 1.0);
 }
 
 /* ---- the shipped examples ------------------------------------------------------- */

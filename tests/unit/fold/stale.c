@@ -235,6 +235,34 @@ static void a_backlog_does_less_harm(void **state) {
     assert_true(moved_by_backlog(TL_STALE_ELASTIC, 100) < 3.1f);
 }
 
+/* Clipping of all gradients comes first; then a stale one has the norm of the policy.
+ */
+static void clipping_twice_is_clipping_to_the_smaller(void **state) {
+    (void)state;
+    struct tl_fold_config config = config_of(TL_STALE_CLIP, 0.0);
+    config.clip_norm = 4.0;
+    struct tl_fold *f = rig_new(&config, 3);
+    float g[COUNT], moved[4];
+    for (size_t i = 0; i < COUNT; i++) {
+        g[i] = 1.0f;
+    }
+    assert_int_equal(rig_join(f, 0, 1, 0, 0), 0);
+    for (uint64_t k = 0; k < 4; k++) {
+        float before = rig_weight(f);
+        assert_int_equal(rig_offer(f, (struct tl_record){.kind = TL_RECORD_GRADIENT,
+                                                         .incarnation = 1,
+                                                         .sequence = k + 1,
+                                                         .norm = 8.0f,
+                                                         .values = g,
+                                                         .value_count = COUNT}),
+                         0);
+        moved[k] = (before - rig_weight(f)) / 0.05f;
+    }
+    assert_true(fabsf(moved[2] - 4.0f / 8.0f) < 1e-4f);
+    assert_true(fabsf(moved[3] - 2.0f / 8.0f) < 1e-4f);
+    tl_fold_free(f);
+}
+
 static void adam_takes_smaller_steps(void **state) {
     (void)state;
     struct tl_fold_config config = config_of(TL_STALE_INVERSE, 0.0);
@@ -312,6 +340,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(policies_are_what_they_say),
         cmocka_unit_test(a_backlog_does_less_harm),
+        cmocka_unit_test(clipping_twice_is_clipping_to_the_smaller),
         cmocka_unit_test(adam_takes_smaller_steps),
         cmocka_unit_test(usual_is_twice_the_active_workers),
         cmocka_unit_test(impossible_settings_are_refused),
