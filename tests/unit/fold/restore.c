@@ -319,7 +319,7 @@ static void kept_versions_are_checked(void **state) {
     uint8_t *part = good.bytes + 312 + (size_t)64 * workers;
     memcpy(&kept, part + 4, 4);
     assert_true(kept >= 2 && part[0] == TL_STALE_DELAY);
-    uint8_t *first = part + 32 + 3 * 16;
+    uint8_t *first = part + 32 + (size_t)3 * 16;
     const struct {
         const char *what;
         uint8_t *at;
@@ -331,7 +331,7 @@ static void kept_versions_are_checked(void **state) {
         {"reserved", part + 28, 1},
         {"a worker's version", part + 38, 1},
         {"out of order", first + 7, 1},
-        {"from the future", first + 8 * (kept - 1) + 7, 1},
+        {"from the future", first + (size_t)8 * (kept - 1) + 7, 1},
     };
     struct tl_fold *f = NULL;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
