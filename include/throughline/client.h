@@ -32,6 +32,7 @@ extern "C" {
 #endif
 
 struct tl_client;
+struct tl_log; /* a durable log; tl-worker's, which opens it */
 
 /* Zero means the default for every number. Strings are copied. */
 struct tl_client_config {
@@ -59,8 +60,22 @@ struct tl_client_config {
                              the process */
     double topk_fraction; /* "topk": part of the values that is sent, at most 0.5
                              (default 0.01) */
-    const char *ledger;   /* a file that outlives this process and keeps the last
-                             acknowledged sequence; NULL: none */
+    /* With a durable log gradients are appended to it, and only weights come from the
+     * servers; the model's size must then be given, since servers may be away. */
+    struct tl_log *log;           /* borrowed for the client's life; NULL: none */
+    uint64_t parameters;          /* of the model */
+    uint32_t shards;              /* into which it is cut */
+    int consistency;              /* enum tl_consistency */
+    int while_away;               /* enum tl_while_away (job.h) */
+    double local_rate;            /* learning rate of local steps */
+    uint32_t in_flight;           /* records on their way to the log (default 4) */
+    uint64_t max_pending_updates; /* since the last weights (default 1000) */
+    uint64_t max_pending_bytes;   /* (default 4 GiB) */
+    /* Weights to begin on while no server is there, and their version. */
+    int (*begin_weights)(void *ctx, float *weights, uint64_t *ret_version);
+    void *ctx;
+    const char *ledger; /* a file that outlives this process and keeps the last
+                           acknowledged sequence; NULL: none */
 };
 
 struct tl_client_join {
@@ -88,7 +103,8 @@ struct tl_client_stats {
     uint64_t resent;       /* slices sent more than once */
     uint64_t reconnects;
     uint64_t bytes_sent, bytes_received;
-    double waited_seconds; /* in calls, for the network and the servers */
+    uint64_t without_server; /* pushes computed on while a server was away */
+    double waited_seconds;   /* in calls, for the network and the servers */
 };
 
 /* Nothing is contacted yet. TL_E_CONFIG names the field, or what is wrong with the

@@ -15,7 +15,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum tl_strategy { TL_STRATEGY_NONE = 0, TL_STRATEGY_CHECKPOINT = 1 };
+enum tl_strategy {
+    TL_STRATEGY_NONE = 0,
+    TL_STRATEGY_CHECKPOINT = 1,
+    TL_STRATEGY_STATELESS = 2,
+};
+/* What a worker does while no server is there and gradients go to a durable log. */
+enum tl_while_away { TL_AWAY_CONTINUE = 0, TL_AWAY_LOCAL_STEPS = 1, TL_AWAY_WAIT = 2 };
 
 struct tl_job {
     char name[TL_NAME_MAX]; /* "name" */
@@ -63,11 +69,27 @@ struct tl_job {
     uint32_t request_ms;          /* "worker.request_ms" */
     bool unix_checksum;           /* "wire.unix_checksum" */
     bool shared_memory;           /* "wire.shared_memory" */
+    int while_away;               /* "worker.while_away" */
+    uint64_t max_pending_updates; /* "worker.max_pending_updates" */
+    uint64_t max_pending_bytes;   /* "worker.max_pending_bytes" */
+    char log[TL_PATH_MAX];        /* "log.url": "": by the strategy */
+    uint64_t log_max_bytes;       /* "log.max_bytes" */
+    uint64_t log_max_entry_bytes; /* "log.max_entry_bytes" */
+    uint32_t log_in_flight;       /* "log.in_flight" */
+    bool log_trim;                /* "log.trim" */
+    uint32_t log_replication;     /* "log.replication" */
+    uint32_t log_min_insync;      /* "log.min_insync_replicas" */
+    json_t *kafka;                /* "kafka": settings for librdkafka, or NULL */
     uint32_t max_connections;     /* "server.max_connections" */
     uint32_t idle_ms;             /* "server.idle_ms" a frame must be complete within */
 };
 
 extern const struct tl_option_table tl_job_table;
+
+/* Does a server start from a checkpoint? */
+bool tl_job_has_store(const struct tl_job *job);
+/* Do gradients go to a durable log, and not to the servers? */
+bool tl_job_is_logged(const struct tl_job *job);
 
 /* Load FILE, then the environment; flags are the caller's to add with tl_config_flag()
  * before tl_job_check(). The caller's memory; tl_job_done() frees what it owns. */

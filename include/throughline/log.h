@@ -19,6 +19,7 @@
 
 #include "throughline/codec.h"
 #include "throughline/error.h"
+#include "throughline/job.h"
 #include "throughline/record.h"
 #include "throughline/trust.h"
 #include "throughline/wire.h"
@@ -63,18 +64,21 @@ struct tl_direct_held {
 struct tl_direct_request {
     enum tl_direct_op op;
     struct tl_direct_held held; /* PUSH: what it was computed on; PULL: what is known */
-    uint64_t sequence;          /* PUSH; JOIN: the last one seen acknowledged */
+    uint64_t sequence;          /* PUSH; JOIN: the last one seen acknowledged.
+                                   PULL, with a durable log: complete only when the fold
+                                   has decided this gradient; 0: none */
     struct tl_encoded gradient; /* PUSH: the slice, borrowed until completion */
     float norm;                 /* PUSH: of the whole gradient */
     float *weights;  /* PULL: room for the slice, borrowed; holds nothing of use unless
                         the result says so */
     bool only_newer; /* PULL: complete only when there are other weights */
-    uint64_t incarnation; /* JOIN */
+    uint64_t incarnation; /* JOIN; PULL with a durable log */
     uint64_t step;        /* LEAVE */
 };
 
 struct tl_direct_result {
     int status;       /* PUSH: 0, TL_E_DUPLICATE, TL_E_ENDED, or the refusal.
+                         PULL of a sequence: 0, TL_E_STALE, TL_E_NOTJOINED.
                          JOIN: 0, or TL_E_FENCED (see incarnation) */
     uint64_t version; /* the shard's, in the last reply */
     bool has_weights; /* request.weights is what `held` says */
@@ -181,6 +185,11 @@ uint64_t tl_log_identity(const char *job, const char *run, uint64_t fold_digest)
  *   TL_E_UNSUPPORTED  a kind of log that this program was built without */
 TL_MUST_USE int tl_log_open(const struct tl_log_config *config,
                             struct tl_log **ret_log);
+/* The log of a job's run; `redis` is the run's own Redis, which log.url redis: means.
+ */
+TL_MUST_USE int tl_log_open_job(const struct tl_job *job, const char *run,
+                                const char *redis, uint64_t parameters,
+                                struct tl_log **ret_log);
 /* No appender or reader may be left (asserted). NULL is legal. */
 void tl_log_close(struct tl_log *log);
 

@@ -34,6 +34,12 @@ struct tl_serve_config {
                            be  through within this */
     uint32_t wait_ms;   /* longest wait of a pull before NOTMODIFIED */
     bool unix_checksum; /* payload checksums on Unix sockets too */
+    /* Records come from a durable log (tl_serve_fold), and from nowhere else: PUSH,
+     * JOIN and LEAVE are refused. A PULL that carries a sequence is answered when the
+     * fold has decided that gradient. */
+    bool follows_log;
+    /* follows_log: append a record of a caller's (RATE). NULL: refused. */
+    int (*append)(void *ctx, const struct tl_record *r);
     /* A caller has seen `epoch` of another writer, not below ours: take a higher one
      * (tl_serve_set_epoch) before serving on. Until then its requests get TL_E_EPOCH.
      */
@@ -70,6 +76,11 @@ void tl_serve_refuse(struct tl_serve *s, int status);
 void tl_serve_set_ended(struct tl_serve *s);
 /* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
 TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);
+/* follows_log: fold the log's next record (kind and content; its place and epoch are
+ * the fold's). As tl_fold_apply(). */
+int tl_serve_fold(struct tl_serve *s, struct tl_record *r);
+/* ... after some of them: answer those who waited for that. */
+void tl_serve_folded(struct tl_serve *s);
 void tl_serve_stats(const struct tl_serve *s, struct tl_serve_stats *ret_stats);
 /* Open connections that have said hello as `role`. */
 uint32_t tl_serve_connected(const struct tl_serve *s, enum tl_role role);

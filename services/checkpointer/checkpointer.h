@@ -7,6 +7,7 @@
  *   capture.c   a state on its way from the server into the spool
  *   spool.c     a file between the server's pace and the store's
  *   store.c     a thread of its own: everything that waits for the store
+ *   trim.c      on it too: a durable log, below the oldest snapshot that is kept
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
  *
@@ -16,6 +17,7 @@
 #define CHECKPOINTER_H
 
 #include "throughline/job.h"
+#include "throughline/log.h"
 #include "throughline/member.h"
 #include "throughline/service.h"
 #include "throughline/snapshot.h"
@@ -76,6 +78,8 @@ struct origin {
 
 struct store_thread {
     const struct tl_job *job;
+    const char *redis;      /* the run's, where its log may be */
+    struct tl_log *log;     /* NULL: none, or not needed yet */
     int wake_fd;            /* readable when there is news for the loop */
     struct origin *origins; /* per shard; the loop's once the store is open */
     /* Behind the lock. */
@@ -91,7 +95,8 @@ struct store_thread {
 };
 /* The job is borrowed until the end. What was begun is stopped with store_stop(),
  * whatever this returns. */
-TL_MUST_USE int store_start(struct store_thread *t, const struct tl_job *job);
+TL_MUST_USE int store_start(struct store_thread *t, const struct tl_job *job,
+                            const char *redis);
 /* Give up what is under way, and end; within a second. */
 void store_stop(struct store_thread *t);
 /* 0 when the store is open, TL_E_BUSY before the first attempt has ended, else that
@@ -102,6 +107,11 @@ void store_submit(struct store_thread *t, const struct tl_manifest *meta,
                   struct spool *spool);
 /* What became of it, once; false while it is not known. */
 bool store_take(struct store_thread *t, uint32_t shard, struct upload *ret_upload);
+
+/* ---- trim.c ------------------------------------------------------------------- */
+
+/* After a snapshot was published. Nothing to do with the direct log. */
+void trim_log(struct store_thread *t, const struct upload *u);
 
 /* ---- shard.c ------------------------------------------------------------------ */
 

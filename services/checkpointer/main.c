@@ -51,10 +51,10 @@ static int make_shards(struct checkpointer *c) {
 }
 
 static int check_job(const struct tl_job *job) {
-    return job->strategy == TL_STRATEGY_CHECKPOINT
+    return tl_job_has_store(job)
                ? 0
-               : tl_fail(TL_E_CONFIG, "strategy: only \"checkpoint\" takes snapshots; "
-                                      "this job needs no checkpointer");
+               : tl_fail(TL_E_CONFIG, "strategy: \"none\" takes no snapshots; this job "
+                                      "needs no checkpointer");
 }
 
 static void clean_up(struct checkpointer *c, struct tl_http *http) {
@@ -91,7 +91,7 @@ static int serve(struct checkpointer *c) {
         r = presence_open(c, address);
     }
     if (r == 0) {
-        r = store_start(&c->store, &c->job);
+        r = store_start(&c->store, &c->job, c->service.redis);
     }
     if (r == 0) {
         r = checkpointer_run(c);

@@ -163,6 +163,7 @@ static void carry_out(struct store_thread *t, struct upload *u) {
     u->ended_ms = tl_now_ms();
     if (r == 0) {
         prune(t, u);
+        trim_log(t, u);
     }
     spool_close(&u->spool);
     (void)pthread_mutex_lock(&t->lock);
@@ -234,9 +235,9 @@ static void *work(void *ctx) {
     return NULL;
 }
 
-int store_start(struct store_thread *t, const struct tl_job *job) {
+int store_start(struct store_thread *t, const struct tl_job *job, const char *redis) {
     pthread_condattr_t monotonic;
-    *t = (struct store_thread){.job = job, .wake_fd = -1};
+    *t = (struct store_thread){.job = job, .redis = redis, .wake_fd = -1};
     t->uploads = calloc(job->shards, sizeof(*t->uploads));
     t->origins = calloc(job->shards, sizeof(*t->origins));
     if (t->uploads == NULL || t->origins == NULL) {
@@ -280,6 +281,8 @@ void store_stop(struct store_thread *t) {
     if (t->wake_fd >= 0) {
         (void)close(t->wake_fd);
     }
+    tl_log_close(t->log);
+    t->log = NULL;
     free(t->uploads);
     free(t->origins);
     t->uploads = NULL;

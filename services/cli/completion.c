@@ -10,6 +10,7 @@
 #include "experiment.h"
 #include "flags.h"
 #include "kafka.h"
+#include "log.h"
 #include "report.h"
 #include "run_options.h"
 #include "secret.h"
@@ -34,6 +35,8 @@ static void print_flags(const char *command, FILE *out) {
     } else if (strcmp(command, "checkpoints") == 0) {
         tl_config_flags(&tl_checkpoints_table, out);
         tl_config_flags(&tl_s3_table, out);
+    } else if (strcmp(command, "log") == 0) {
+        tl_config_flags(&tl_log_table, out);
     } else if (strcmp(command, "kafka") == 0) {
         tl_config_flags(&tl_kafka_table, out);
     } else if (strcmp(command, "secret") == 0) {

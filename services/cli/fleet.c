@@ -14,7 +14,7 @@
 #include <string.h>
 
 bool tl_fleet_has_checkpointer(const struct tl_job *job) {
-    return job->strategy == TL_STRATEGY_CHECKPOINT &&
+    return tl_job_has_store(job) &&
            (job->checkpoint_updates > 0 || job->checkpoint_seconds > 0);
 }
 
@@ -76,7 +76,8 @@ static int plan_monitor(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
 }
 
 static int plan_all(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
-    int rc = tl_redis_plan(plan->scratch, next(f, plan, TL_DRILL_REDIS, 0));
+    int rc = tl_redis_plan(plan->scratch, tl_job_is_logged(plan->job),
+                           next(f, plan, TL_DRILL_REDIS, 0));
     for (uint32_t i = 0; i < plan->job->shards && rc == 0; i++) {
         rc = plan_server(f, plan, i);
     }

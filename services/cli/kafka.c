@@ -390,8 +390,7 @@ static int down(const struct kafka_options *o) {
     return 0;
 }
 
-/* ---- arguments
- * ------------------------------------------------------------------------ */
+/* ---- arguments ------------------------------------------------------------------- */
 
 static int read_flags(int argc, char **argv, struct kafka_options *o) {
     const struct tl_flag_target target = {&tl_kafka_table, o};

@@ -15,6 +15,8 @@ const struct tl_command tl_commands[] = {
     {"evaluate", tl_cli_evaluate, "evaluate weights on the job's test set", "FILE"},
     {"checkpoints", tl_cli_checkpoints, "list, verify, export and copy checkpoints",
      "ls verify export copy"},
+    {"log", tl_cli_log, "list, show and verify a run's durable log",
+     "ls tail stats verify rm"},
     {"kafka", tl_cli_kafka, "start and stop a Kafka of one node on this machine",
      "up down"},
     {"secret", tl_cli_secret, "make a job's secret, or the key of one role", "FILE"},

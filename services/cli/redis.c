@@ -1,7 +1,9 @@
 /* redis.c - a private Redis for one run.
  *
- * It listens on a Unix socket in a directory that only this user may enter, keeps
- * nothing on disk, and so needs no password, no port and no cleaning up. */
+ * It listens on a Unix socket in a directory that only this user may enter, keeps what
+ * it keeps there, and so needs no password, no port and no cleaning up. One that holds
+ * the run's log writes every append before it answers: it may be killed like everybody
+ * else. What a sync would add, surviving the machine, is of no use to a local run. */
 #include "redis.h"
 
 #include "throughline/service.h"
@@ -24,7 +26,7 @@ void tl_redis_url(const char *directory, char *ret_url, size_t size) {
     (void)snprintf(ret_url, size, "unix://%s/redis.sock", directory);
 }
 
-int tl_redis_plan(const char *directory, struct tl_process *redis) {
+int tl_redis_plan(const char *directory, bool is_durable, struct tl_process *redis) {
     char program[TL_PATH_MAX];
     if (!tl_program_in_path("redis-server", program, sizeof(program)) &&
         !tl_program_in_path("valkey-server", program, sizeof(program))) {
@@ -35,10 +37,23 @@ int tl_redis_plan(const char *directory, struct tl_process *redis) {
     }
     char path[TL_PATH_MAX];
     socket_path(directory, path, sizeof(path));
-    const char *const arguments[] = {
-        program,   "--port",      "0", "--unixsocket", path, "--unixsocketperm",
-        "700",     "--save",      "",  "--appendonly", "no", "--dir",
-        directory, "--daemonize", "no"};
+    const char *const arguments[] = {program,
+                                     "--port",
+                                     "0",
+                                     "--unixsocket",
+                                     path,
+                                     "--unixsocketperm",
+                                     "700",
+                                     "--save",
+                                     "",
+                                     "--appendonly",
+                                     is_durable ? "yes" : "no",
+                                     "--appendfsync",
+                                     "no",
+                                     "--dir",
+                                     directory,
+                                     "--daemonize",
+                                     "no"};
     int rc = 0;
     for (size_t i = 0; i < sizeof(arguments) / sizeof(arguments[0]) && rc == 0; i++) {
         rc = tl_process_arg(redis, "%s", arguments[i]);

@@ -1,4 +1,5 @@
-/* redis.h - a private Redis for one run: on a Unix socket, in memory, for us alone. */
+/* redis.h - a private Redis for one run: on a Unix socket, for us alone; in memory, or
+ * durable when it holds the run's log. */
 #ifndef THROUGHLINE_CLI_REDIS_H
 #define THROUGHLINE_CLI_REDIS_H
 
@@ -6,7 +7,8 @@
 
 /* Fill in how to start it in `directory` (a scratch directory).
  * TL_E_CONFIG: no redis-server in PATH; the text says what to install. */
-TL_MUST_USE int tl_redis_plan(const char *directory, struct tl_process *redis);
+TL_MUST_USE int tl_redis_plan(const char *directory, bool is_durable,
+                              struct tl_process *redis);
 /* The URL under which the services reach it. */
 void tl_redis_url(const char *directory, char *ret_url, size_t size);
 /* Does it take connections now? Does not wait. */

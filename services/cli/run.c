@@ -135,6 +135,7 @@ static int prepare(struct tl_run *run) {
 }
 
 static void release(struct tl_run *run) {
+    free(run->verified);
     tl_member_close(run->member);
     tl_probe_free(run->probe);
     tl_timeline_reader_close(run->samples);

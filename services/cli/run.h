@@ -7,6 +7,7 @@
  *   exits.c        what the end of a process means
  *   drill.c        kills and restarts on schedule, and what became of them
  *   stop.c         winding down, in order
+ *   verify.c       a durable log, folded again
  *   live.c         the status line
  *   dashboard.c    where the run can be looked at; control.c what is asked there
  *   summary.c      the table, or the JSON object
@@ -73,6 +74,8 @@ struct tl_run {
     uint64_t victims[TL_DRILL_MAX]; /* by slot of the drill: a killed server's writer */
 
     char dashboard[TL_NAME_MAX * 4]; /* "host:port"; "": not known yet */
+    char *verified; /* what the log's verification printed; NULL: none */
+    bool verified_good;
 
     enum tl_run_verdict verdict;
     int exit_code;
@@ -107,6 +110,9 @@ void tl_run_watch_recovery(struct tl_run *run);
 bool tl_run_bring_back(struct tl_run *run, const struct tl_process *p);
 /* At the end: a kill that never happened is a failure. */
 void tl_run_judge_drill(struct tl_run *run);
+/* A run with a durable log folds it again, once its services have gone and while Redis
+ * is still there. */
+void tl_run_verify(struct tl_run *run);
 /* STOPPING: ask, group by group, then force. */
 void tl_run_stop_step(struct tl_run *run);
 

@@ -42,6 +42,13 @@ static const struct tl_option rows[] = {
      .fallback = "",
      .doc = "URL for checkpoints, as --checkpoint-store; OUT/checkpoints when neither "
             "is given."},
+    {.name = "log",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct tl_run_options, log),
+     .size = sizeof(((struct tl_run_options *)0)->log),
+     .fallback = "",
+     .doc = "Where gradients go, as --log-url: direct:, redis: (the run's own Redis), "
+            "redis://host:port or kafka://host:port."},
     {.name = "json",
      .type = TL_OPT_BOOL,
      .offset = offsetof(struct tl_run_options, json),
@@ -213,11 +220,18 @@ static int complete_out(struct tl_run_options *options) {
     return 0;
 }
 
+static int complete_log(const struct tl_run_options *options, struct tl_job *job) {
+    if (options->log[0] != '\0') {
+        (void)snprintf(job->log, sizeof(job->log), "%s", options->log);
+    }
+    return 0;
+}
+
 static int complete_store(const struct tl_run_options *options, struct tl_job *job) {
     int length = 0;
     if (options->store[0] != '\0') {
         length = snprintf(job->store, sizeof(job->store), "%s", options->store);
-    } else if (job->store[0] == '\0' && job->strategy == TL_STRATEGY_CHECKPOINT) {
+    } else if (job->store[0] == '\0' && tl_job_has_store(job)) {
         length = snprintf(job->store, sizeof(job->store), "file://%s/checkpoints",
                           options->out);
     }
@@ -259,6 +273,7 @@ static int complete(struct tl_run_options *options, struct tl_job *job) {
     rc = rc == 0 ? check_dashboard(options) : rc;
     rc = rc == 0 ? complete_out(options) : rc;
     rc = rc == 0 ? complete_store(options, job) : rc;
+    rc = rc == 0 ? complete_log(options, job) : rc;
     rc = rc == 0 ? tl_config_complete(&tl_job_table, job) : rc;
     rc = rc == 0 ? tl_job_check(job) : rc;
     return rc == 0 ? check_kills(options, job) : rc;

@@ -12,6 +12,7 @@ struct tl_run_options {
     char out[TL_PATH_MAX];   /* absolute; does not exist yet, or is empty */
     char run[TL_NAME_MAX];   /* name of the run */
     char store[TL_PATH_MAX]; /* as given, "" when it was not */
+    char log[TL_PATH_MAX];   /* likewise */
     bool json, quiet;
     char dashboard[TL_NAME_MAX * 4]; /* where the monitor listens */
     bool allow_kill;                 /* viewers may kill and revive services */

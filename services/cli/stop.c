@@ -54,6 +54,9 @@ void tl_run_stop_step(struct tl_run *run) {
         run->stop_rank++;
         run->stop_sent = false;
     }
+    if (run->stop_rank == RANKS - 1) {
+        tl_run_verify(run);
+    }
     if (run->stop_rank == RANKS) {
         tl_run_enter(run, TL_RUN_OVER);
         return;

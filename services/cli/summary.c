@@ -112,6 +112,12 @@ json_t *tl_summary_json(const struct tl_run *run) {
         object = NULL;
     }
     json_decref(outcome);
+    if (object && run->verified != NULL) {
+        json_t *log = json_loads(run->verified, 0, NULL);
+        (void)json_object_set_new(object, "log", log != NULL ? log : json_null());
+        (void)json_object_set_new(object, "log_verified",
+                                  json_boolean(run->verified_good));
+    }
     return object;
 }
 
@@ -235,6 +241,9 @@ void tl_summary_print(const struct tl_run *run, FILE *out) {
     json_decref(settings);
     print_outcome(run, out);
     print_kills(run, out);
+    if (run->verified != NULL) {
+        (void)fprintf(out, "\nThe log, folded again alone:\n%s", run->verified);
+    }
     (void)fprintf(out, "\nEverything it left is in %s\nReport: %s/report.html\n",
                   run->options.out, run->options.out);
 }

@@ -15,8 +15,6 @@
 #define PULL_WAIT_MS  1000u
 #define END_LINGER_MS 500 /* time for everybody to hear of the end */
 
-static void leave(struct server *s, int exit_code);
-
 /* ---- announcements ------------------------------------------------------------ */
 
 static void announce(struct server *s, enum tl_member_state state) {
@@ -54,7 +52,7 @@ static void epoch_taken(struct server *s, uint64_t epoch) {
     if (rc != 0) {
         tl_log_line(TL_ERROR, "epoch refused", "epoch", tl_text_u64(epoch), "why",
                     tl_error_string(rc), NULL);
-        leave(s, TL_EXIT_FAILED);
+        server_leave(s, TL_EXIT_FAILED);
         return;
     }
     s->epoch = epoch;
@@ -95,7 +93,7 @@ static void epoch_done(uv_work_t *work, int status) {
 }
 
 /* Take an epoch above `floor` before serving (on). Tried again at each tick. */
-static void take_epoch(struct server *s, uint64_t floor) {
+void server_take_epoch(struct server *s, uint64_t floor) {
     s->epoch_floor = floor > s->epoch_floor ? floor : s->epoch_floor;
     s->epoch_is_due = true;
     refuse_until_ready(s, "waiting for an epoch");
@@ -118,7 +116,7 @@ static void on_newer_epoch(void *ctx, uint64_t epoch) {
     if (!s->epoch_is_due) {
         tl_log_line(TL_WARNING, "a caller knows another writer: taking a higher epoch",
                     "epoch_seen", tl_text_u64(epoch), NULL);
-        take_epoch(s, epoch);
+        server_take_epoch(s, epoch);
     }
 }
 
@@ -131,14 +129,15 @@ static void fencing_tick(struct server *s) {
         tl_log_line(TL_ERROR, "fenced: another process has taken over this shard",
                     "newest_epoch", tl_text_u64(newest), NULL);
         tl_serve_refuse(s->serve, TL_E_FENCED);
-        leave(s, TL_EXIT_FENCED);
+        server_leave(s, TL_EXIT_FENCED);
     }
 }
 
 /* ---- dead workers ------------------------------------------------------------- */
 
 static void retire_fold(struct server *s) {
-    int rc = tl_serve_offer(s->serve, &s->retire);
+    int rc = s->follow.log != NULL ? server_follow_append(s, &s->retire)
+                                   : tl_serve_offer(s->serve, &s->retire);
     tl_log_line(TL_WARNING, "worker retired", "worker", tl_text_u64(s->retire.worker),
                 "step", tl_text_u64(s->retire.step), "status", tl_error_name(rc), NULL);
 }
@@ -196,11 +195,26 @@ static bool is_dead(struct server *s, const struct tl_fold_worker *w) {
     return !has_lease && now_ms - a->since_ms > (int64_t)s->job.lease_ms;
 }
 
+/* With a log an async worker is nobody's burden, and may be computing for long. */
+static bool waits_for_workers(const struct server *s) {
+    return s->follow.log == NULL || s->job.consistency != TL_ASYNC;
+}
+
+/* Its LEAVE is on its way through the log. */
+static bool is_being_retired(const struct server *s, uint32_t worker) {
+    return s->follow.log != NULL &&
+           tl_now_ms() - s->follow.retired_ms[worker] < (int64_t)s->job.lease_ms;
+}
+
 static void workers_tick(struct server *s) {
+    if (!waits_for_workers(s)) {
+        return;
+    }
     bool can_agree = s->member == NULL || tl_member_is_connected(s->member);
     for (uint32_t i = 0; can_agree && i < TL_WORKER_LIMIT && !s->retire_busy; i++) {
         struct tl_fold_worker w;
-        if (tl_fold_worker(s->fold, i, &w) == 0 && w.active && is_dead(s, &w)) {
+        if (tl_fold_worker(s->fold, i, &w) == 0 && w.active && is_dead(s, &w) &&
+            !is_being_retired(s, i)) {
             retire(s, &w);
         }
     }
@@ -296,7 +310,7 @@ static void end_tick(struct server *s) {
     int64_t now_ms = tl_now_ms();
     bool all_gone = !somebody_is_left(s) && now_ms >= s->leave_earliest_ms;
     if (all_gone || now_ms >= s->leave_deadline_ms) {
-        leave(s, TL_EXIT_OK);
+        server_leave(s, TL_EXIT_OK);
     }
 }
 
@@ -352,6 +366,10 @@ static void on_record(void *ctx, const struct tl_record *r, int status,
 static void on_tick(uv_timer_t *timer) {
     struct server *s = timer->data;
     tl_health_beat();
+    server_follow_tick(s);
+    if (s->finished) {
+        return;
+    }
     epoch_tick(s);
     fencing_tick(s);
     if (s->finished) {
@@ -359,7 +377,7 @@ static void on_tick(uv_timer_t *timer) {
     }
     if (s->draining) {
         if (drain_is_over(s)) {
-            leave(s, TL_EXIT_OK);
+            server_leave(s, TL_EXIT_OK);
         }
         return;
     }
@@ -374,13 +392,14 @@ static void on_tick(uv_timer_t *timer) {
     server_gauges_refresh(s);
 }
 
-static void leave(struct server *s, int exit_code) {
+void server_leave(struct server *s, int exit_code) {
     if (s->finished) {
         return;
     }
     s->finished = true;
     s->exit_code = exit_code;
     server_gauges_refresh(s);
+    server_follow_stop(s);
     tl_serve_close(s->serve);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->stop, NULL);
@@ -466,6 +485,8 @@ static int open_serve(struct server *s) {
         .frame_ms = s->job.idle_ms,
         .wait_ms = wait_ms(&s->job),
         .unix_checksum = s->job.unix_checksum,
+        .follows_log = s->follow.log != NULL,
+        .append = server_follow_append,
         .on_newer_epoch = on_newer_epoch,
         .on_record = on_record,
         .ctx = s,
@@ -491,6 +512,9 @@ static int start_timers(struct server *s) {
 static int start(struct server *s) {
     int rc = open_member(s);
     if (rc == 0) {
+        rc = server_follow_open(s);
+    }
+    if (rc == 0) {
         rc = open_serve(s);
     }
     if (rc == 0) {
@@ -503,7 +527,10 @@ static int start(struct server *s) {
         if (s->member != NULL) {
             tl_member_announce(s->member, &s->self, true);
         }
-        take_epoch(s, s->origin.epoch_floor);
+        rc = server_follow_start(s);
+    }
+    if (rc == 0 && !s->follow.is_replaying) {
+        server_take_epoch(s, s->origin.epoch_floor);
     }
     return rc;
 }
@@ -523,6 +550,7 @@ int server_run(struct server *s) {
     struct tl_serve_stats stats;
     tl_serve_stats(s->serve, &stats);
     tl_http_stop(s->http);
+    server_follow_close(s);
     tl_member_close(s->member);
     tl_serve_free(s->serve);
     (void)uv_loop_close(&s->loop);

@@ -111,7 +111,7 @@ int server_recover(struct server *s) {
     struct tl_fold_config config;
     tl_job_fold_config(&s->job, s->parameters, s->service.index, &config);
     rc = TL_E_NOTFOUND;
-    if (s->job.strategy == TL_STRATEGY_CHECKPOINT) {
+    if (tl_job_has_store(&s->job)) {
         rc = load_snapshot(s, &config);
     }
     if (rc == TL_E_NOTFOUND) {
@@ -120,6 +120,7 @@ int server_recover(struct server *s) {
     tl_nn_free(nn);
     if (rc == 0) {
         s->origin.version = tl_fold_version(s->fold);
+        s->origin.position = tl_fold_position(s->fold);
         if (tl_fold_epoch(s->fold) > s->origin.epoch_floor) {
             s->origin.epoch_floor = tl_fold_epoch(s->fold);
         }

@@ -3,6 +3,7 @@
  *   main.c     settings, start, exit code
  *   recover.c  the state to start from: newest snapshot, or the job's seed
  *   loop.c     the shard's loop: epoch, announcements, dead workers, the end
+ *   follow.c   a durable log: replayed, followed, appended to
  *   gauges.c   what /metrics says
  */
 #ifndef THROUGHLINE_SERVER_H
@@ -10,6 +11,7 @@
 
 #include "throughline/fold.h"
 #include "throughline/job.h"
+#include "throughline/log.h"
 #include "throughline/member.h"
 #include "throughline/serve.h"
 #include "throughline/service.h"
@@ -26,9 +28,23 @@ struct server_options {
 
 /* Where the state came from. */
 struct server_origin {
-    uint64_t version;
+    uint64_t version, position;
     uint64_t epoch_floor; /* newest epoch that any snapshot in the store shows */
     bool from_snapshot;
+};
+
+/* With a durable log: where its records come from. */
+struct server_follow {
+    struct tl_log *log; /* NULL: the direct log */
+    struct tl_reader *reader;
+    struct tl_appender *appender; /* of LEAVE and RATE */
+    uv_poll_t readable;
+    bool is_polling, has_failed;
+    bool is_replaying; /* up to what the log held when we began */
+    uint64_t replay_until, replayed_bytes;
+    double replay_began;
+    int64_t complained_ms;
+    int64_t retired_ms[TL_WORKER_LIMIT]; /* when its LEAVE was appended last */
 };
 
 /* Since when a worker has had no connection; whether its lease is over (set by the
@@ -48,6 +64,7 @@ struct server {
     struct server_origin origin;
     struct tl_trust *trust; /* NULL: callers prove nothing */
     struct tl_serve *serve;
+    struct server_follow follow;
     struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
     struct tl_http *http;
     struct server_gauges *gauges;
@@ -78,6 +95,23 @@ TL_MUST_USE int server_recover(struct server *s);
 
 /* loop.c: everything after recovery; returns the exit code. */
 int server_run(struct server *s);
+
+/* Take an epoch above `floor` before serving (on). */
+void server_take_epoch(struct server *s, uint64_t floor);
+/* Leave the loop with `exit_code`. */
+void server_leave(struct server *s, int exit_code);
+
+/* follow.c: nothing to do with the direct log.
+ * open: reach the log, make it if need be, and find its end; blocks, within the
+ * worker's patience. start: read it on the loop; when what it held has been folded an
+ * epoch is taken. */
+TL_MUST_USE int server_follow_open(struct server *s);
+TL_MUST_USE int server_follow_start(struct server *s);
+void server_follow_stop(struct server *s); /* before the loop ends */
+void server_follow_close(struct server *s);
+void server_follow_tick(struct server *s);
+/* Append a record of our own; it is folded when it comes back. */
+TL_MUST_USE int server_follow_append(void *ctx, const struct tl_record *r);
 
 /* gauges.c */
 TL_MUST_USE int server_gauges_new(struct server *s);

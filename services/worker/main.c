@@ -72,7 +72,8 @@ static int open_client(struct worker *w) {
         .topk_fraction = w->job.topk_fraction,
         .ledger = or_null(w->options.ledger),
     };
-    return tl_client_open(&config, &w->client);
+    rc = worker_logged(w, &config);
+    return rc == 0 ? tl_client_open(&config, &w->client) : rc;
 }
 
 /* In the signal's handler: a call that waits for a server returns. */
@@ -100,6 +101,7 @@ static int train(struct worker *w) {
         tl_stop_hook(NULL, NULL);
     }
     tl_client_free(w->client);
+    tl_log_close(w->log);
     worker_presence_free(w->presence);
     tl_http_stop(http);
     return rc;

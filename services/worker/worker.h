@@ -4,6 +4,7 @@
  *   train.c     the loop: batch, gradient, push-pull; and what each outcome means
  *   baseline.c  --compute-only: the same gradients, for nobody
  *   example.c   model, data and buffers: batch number n becomes a gradient
+ *   logged.c    a durable log: opened, and weights to begin on without a server
  *   presence.c  the lease, and the health of a process that waits
  *   gauges.c    what /metrics says
  */
@@ -13,6 +14,7 @@
 #include "throughline/client.h"
 #include "throughline/data.h"
 #include "throughline/job.h"
+#include "throughline/log.h"
 #include "throughline/member.h"
 #include "throughline/nn.h"
 #include "throughline/service.h"
@@ -48,6 +50,7 @@ struct worker {
     struct worker_options options;
     struct tl_job job;
     struct worker_example example;
+    struct tl_log *log; /* NULL: the direct log */
     struct tl_client *client;
     struct worker_presence *presence;
     struct worker_gauges *gauges;
@@ -75,6 +78,9 @@ void worker_presence_announce(struct worker_presence *p, enum tl_member_state st
 void worker_presence_linger(struct worker_presence *p);
 /* The main thread is alive and will say so again within `ms`. */
 void worker_presence_expect(struct worker_presence *p, int64_t ms);
+
+/* logged.c: what the client needs besides, if gradients go to a durable log. */
+TL_MUST_USE int worker_logged(struct worker *w, struct tl_client_config *config);
 
 /* gauges.c */
 TL_MUST_USE int worker_gauges_new(struct worker_gauges **ret_gauges);

@@ -176,8 +176,7 @@ static inline void cluster_tell(const struct cluster *c) {
     }
 }
 
-/* ---- all of it
- * ----------------------------------------------------------------------- */
+/* ---- all of it ------------------------------------------------------------------- */
 
 /* A store that can be filled and made read-only; where mounts are not allowed, a
  * directory. */

@@ -187,8 +187,7 @@ static void assert_range(struct tl_log *log, uint32_t shard, uint64_t first,
     assert_int_equal(n, next_position);
 }
 
-/* ---- the contract
- * --------------------------------------------------------------------- */
+/* ---- the contract ---------------------------------------------------------------- */
 
 static void in_order_and_each_once(struct kind *k) {
     struct tl_log *log = open_log(k);
@@ -313,8 +312,7 @@ static void appenders_are_held_back(struct kind *k) {
     tl_log_close(log);
 }
 
-/* ---- records in parts
- * -------------------------------------------------------------------- */
+/* ---- records in parts ------------------------------------------------------------ */
 
 static struct tl_log_config parts_config(struct kind *k, char run[32]) {
     k->runs++;
@@ -440,8 +438,7 @@ static void half_a_record_is_none(struct kind *k) {
     tl_log_close(log);
 }
 
-/* ---- what does not belong there
- * --------------------------------------------------------- */
+/* ---- what does not belong there -------------------------------------------------- */
 
 static void other_runs_and_sizes_are_refused(struct kind *k) {
     char run[32];
@@ -473,8 +470,7 @@ static void other_runs_and_sizes_are_refused(struct kind *k) {
     tl_log_close(log);
 }
 
-/* ---- the log's own death
- * ------------------------------------------------------------------ */
+/* ---- the log's own death --------------------------------------------------------- */
 
 static void restart(const struct kind *k) {
     if (strcmp(k->name, "redis") == 0) {
@@ -515,8 +511,7 @@ static void the_broker_dies_and_comes_back(struct kind *k) {
     tl_log_close(log);
 }
 
-/* ---- each on both
- * -------------------------------------------------------------------------- */
+/* ---- each on both ---------------------------------------------------------------- */
 
 #define ON_BOTH(test)                                                                  \
     static void test##_redis(void **state) {                                           \
@@ -537,8 +532,7 @@ ON_BOTH(other_runs_and_sizes_are_refused)
 ON_BOTH(the_broker_dies_and_comes_back)
 #define BOTH(test) cmocka_unit_test(test##_redis), cmocka_unit_test(test##_kafka)
 
-/* ---- Redis alone
- * ----------------------------------------------------------------------------- */
+/* ---- Redis alone ----------------------------------------------------------------- */
 
 static void a_full_stream_holds_appenders_back(void **state) {
     (void)state;
@@ -618,8 +612,7 @@ static void a_flushed_redis_is_noticed(void **state) {
     tl_log_close(log);
 }
 
-/* ---- settings
- * --------------------------------------------------------------------------------- */
+/* ---- settings -------------------------------------------------------------------- */
 
 static void assert_config_error(const char *url, const char *settings,
                                 const char *says) {
@@ -683,8 +676,7 @@ static void nobody_there(void **state) {
     }
 }
 
-/* ---- Kafka alone
- * -------------------------------------------------------------------------------- */
+/* ---- Kafka alone ----------------------------------------------------------------- */
 
 static void a_topic_that_does_not_fit(void **state) {
     (void)state;

@@ -357,8 +357,7 @@ static void the_wrong_role(void **state) {
     each_is_closed_and_counted(5, push_as_a_monitor);
 }
 
-/* ---- frames that are whole, and refused without losing the connection
- * ---------------- */
+/* ---- frames that are whole, and refused without losing the connection ------------ */
 
 static int push(const struct visitor *v, uint64_t sequence) {
     send_frame(v->fd, push_header(v, sequence), gradient);
@@ -403,8 +402,7 @@ static void what_is_not_finite_is_refused_and_counted(void **state) {
     (void)close(v.fd);
 }
 
-/* ---- crowds
- * -------------------------------------------------------------------------- */
+/* ---- crowds ---------------------------------------------------------------------- */
 
 #define CROWD 1000
 

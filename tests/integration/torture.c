@@ -35,8 +35,7 @@ static void soon(bool (*condition)(void *), void *ctx, const char *what) {
     }
 }
 
-/* ---- processes
- * ------------------------------------------------------------------------ */
+/* ---- processes ------------------------------------------------------------------- */
 
 static void kill_and_restart(enum member m) {
     cluster_kill(&cluster, m);
@@ -96,8 +95,7 @@ static void stop_worker(void) {
                      100 + (int)below(1500));
 }
 
-/* ---- Redis
- * ------------------------------------------------------------------------------ */
+/* ---- Redis ----------------------------------------------------------------------- */
 
 static void kill_redis(void) {
     test_redis_kill(&cluster.redis);
@@ -119,8 +117,7 @@ static void stop_redis(void) {
     stop_for_a_while(cluster.redis.pid, 100 + (int)below(1500));
 }
 
-/* ---- the network
- * ------------------------------------------------------------------------- */
+/* ---- the network ----------------------------------------------------------------- */
 
 static bool has_fired(void *ctx) {
     return fault_proxy_fired(ctx) > 0;
@@ -202,8 +199,7 @@ static void redis_reset(void) {
             100);
 }
 
-/* ---- intruders
- * ---------------------------------------------------------------------------- */
+/* ---- intruders ------------------------------------------------------------------- */
 
 static int dial_server(void) {
     struct sockaddr_in sin = {.sin_family = AF_INET,
@@ -254,8 +250,7 @@ static void idle_crowd(void) {
     }
 }
 
-/* ---- the machine
- * --------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------- */
 
 static void disk_full(void) {
     char path[256];
@@ -355,8 +350,7 @@ static void clock_jump(void) {
     assert_in_range(off + 5, 0, 10);
 }
 
-/* ---- the run
- * ---------------------------------------------------------------------------------- */
+/* ---- the run --------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

@@ -17,18 +17,42 @@ static int check_name(const char *name) {
     return 0;
 }
 
+bool tl_job_has_store(const struct tl_job *job) {
+    return job->strategy != TL_STRATEGY_NONE;
+}
+
+bool tl_job_is_logged(const struct tl_job *job) {
+    return job->strategy == TL_STRATEGY_STATELESS;
+}
+
+/* Another combination would promise what it does not keep. */
+static int check_log(const struct tl_job *job) {
+    bool is_direct = job->log[0] == '\0' || strcmp(job->log, "direct:") == 0;
+    if (tl_job_is_logged(job) && strcmp(job->log, "direct:") == 0) {
+        return tl_fail(TL_E_CONFIG, "\"log.url\" is direct:, but the strategy "
+                                    "\"stateless\" needs redis: or kafka://host:port");
+    }
+    if (!tl_job_is_logged(job) && !is_direct) {
+        return tl_fail(TL_E_CONFIG,
+                       "\"log.url\" names a durable log, which is of use with the "
+                       "strategy \"stateless\" only");
+    }
+    return 0;
+}
+
 static int check_strategy(const struct tl_job *job) {
-    if (job->strategy != TL_STRATEGY_CHECKPOINT) {
-        return 0;
+    int rc = check_log(job);
+    if (rc != 0 || !tl_job_has_store(job)) {
+        return rc;
     }
     if (job->store[0] == '\0') {
-        return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: the strategy "
-                                    "\"checkpoint\" needs one");
+        return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: all strategies "
+                                    "but \"none\" need one");
     }
     if (job->checkpoint_updates == 0 && job->checkpoint_seconds == 0.0) {
         return tl_fail(TL_E_CONFIG,
                        "\"checkpoint.every_updates\" and \"checkpoint.every_seconds\" "
-                       "are both 0: the strategy \"checkpoint\" needs one of them");
+                       "are both 0: all strategies but \"none\" need one of them");
     }
     return 0;
 }

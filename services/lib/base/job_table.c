@@ -6,7 +6,8 @@
 
 #include <stddef.h>
 
-static const char *const strategies[] = {"none", "checkpoint", NULL};
+static const char *const strategies[] = {"none", "checkpoint", "stateless", NULL};
+static const char *const aways[] = {"continue", "local-steps", "wait", NULL};
 static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
 static const char *const optimizers[] = {"sgd", "adam", "adamw", NULL};
@@ -371,6 +372,88 @@ static const struct tl_option job_options[] = {
      .fallback = "true",
      .doc = "Unix sockets: gradients and weights go through memory that worker and "
             "server share (slices of up to 64 MiB)."},
+    {.name = "worker.while_away",
+     .type = TL_OPT_CHOICE,
+     FIELD(while_away),
+     .fallback = "continue",
+     .choices = aways,
+     .doc =
+         "stateless, async: while no server is there, compute on the last weights, or "
+         "on a copy to which own gradients are applied (local-steps), or wait. What "
+         "is computed goes to the log."},
+    {.name = "worker.max_pending_updates",
+     .type = TL_OPT_U64,
+     FIELD(max_pending_updates),
+     .fallback = "1000",
+     RANGE(1, 1e9),
+     .unit = "gradients",
+     .doc = "stateless: a worker that has appended so many since it got weights waits "
+            "for a server."},
+    {.name = "worker.max_pending_bytes",
+     .type = TL_OPT_U64,
+     FIELD(max_pending_bytes),
+     .fallback = "4294967296",
+     RANGE(1, WHOLE_MAX),
+     .unit = "bytes",
+     .doc = "stateless: likewise, by their size."},
+    {.name = "log.url",
+     .type = TL_OPT_STRING,
+     FIELD(log),
+     .fallback = "",
+     .doc =
+         "Where gradients go: direct: (to the servers), redis: (Redis Streams in the "
+         "run's own Redis), redis://host:port or unix:///path (in another one), or "
+         "kafka://host:port. By default redis: with the strategy stateless, direct: "
+         "with the others."},
+    {.name = "log.max_bytes",
+     .type = TL_OPT_U64,
+     FIELD(log_max_bytes),
+     .fallback = "2147483648",
+     RANGE(65536, WHOLE_MAX),
+     .unit = "bytes",
+     .doc = "Redis: what a shard's log may hold; then workers wait for a checkpoint, "
+            "below which it is trimmed."},
+    {.name = "log.max_entry_bytes",
+     .type = TL_OPT_U64,
+     FIELD(log_max_entry_bytes),
+     .fallback = "8388608",
+     RANGE(65536, 268435456),
+     .unit = "bytes",
+     .doc = "Larger gradients go in parts; a Kafka topic is made to take as much."},
+    {.name = "log.in_flight",
+     .type = TL_OPT_U32,
+     FIELD(log_in_flight),
+     .fallback = "4",
+     RANGE(1, 1000),
+     .unit = "gradients",
+     .doc = "How many a worker may have on their way to the log while it computes."},
+    {.name = "log.trim",
+     .type = TL_OPT_BOOL,
+     FIELD(log_trim),
+     .fallback = "true",
+     .doc = "The checkpointer removes what lies before the oldest checkpoint kept."},
+    {.name = "log.replication",
+     .type = TL_OPT_U32,
+     FIELD(log_replication),
+     .fallback = "0",
+     RANGE(0, 100),
+     .unit = "copies",
+     .doc = "Kafka: copies of the topic; 0: the broker's default."},
+    {.name = "log.min_insync_replicas",
+     .type = TL_OPT_U32,
+     FIELD(log_min_insync),
+     .fallback = "0",
+     RANGE(0, 100),
+     .unit = "copies",
+     .doc = "Kafka: copies that have a gradient before it is acknowledged; 0: the "
+            "broker's default."},
+    {.name = "kafka",
+     .type = TL_OPT_JSON,
+     .offset = offsetof(struct tl_job, kafka),
+     .fallback = "",
+     .doc = "Further settings for librdkafka, in place or in a file, as "
+            "{\"security.protocol\": \"SSL\"}. Secrets are named as files: "
+            "\"sasl.password_file\"."},
     {.name = "server.max_connections",
      .type = TL_OPT_U32,
      FIELD(max_connections),

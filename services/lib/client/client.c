@@ -109,6 +109,7 @@ void tl_client_free(struct tl_client *c) {
     if (c == NULL) {
         return;
     }
+    client_logged_done(c);
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_free(c->shards[s].direct);
     }

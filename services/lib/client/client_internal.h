@@ -2,6 +2,8 @@
  *
  *   client.c     the object: opened, asked about, closed
  *   join.c       from nothing to a member of the worker set with weights in hand
+ *   logged.c     a durable log: what is on its way to it, and what has arrived
+ *   logged_join.c, logged_push.c   joining and pushing with one
  *   push.c       the calls of a training loop: push, pull, both, leave
  *   exchange.c   one request to every shard at once, to one deadline
  *   weights.c    two vectors: one that the caller reads, one that the next pull fills
@@ -89,14 +91,37 @@ void client_encoder_done(struct client_encoder *e);
 
 struct client_shard {
     struct tl_direct *direct;
-    uint64_t first, count;      /* its slice */
-    struct tl_encoded gradient; /* its part of the batch being pushed */
-    struct tl_direct_held held; /* version of its slice in weights.front */
+    struct tl_appender *appender; /* with a durable log */
+    uint64_t first, count;        /* its slice */
+    struct tl_encoded gradient;   /* its part of the batch being pushed */
+    struct tl_direct_held held;   /* version of its slice in weights.front */
     uint64_t next_step; /* sync: first step that this worker has not contributed to */
     int status;         /* of the exchange under way */
 };
 
+/* A gradient that is not known to be durable everywhere. */
+struct client_pending {
+    uint64_t put; /* number of its record, the same at every shard */
+    uint64_t sequence;
+};
+
+/* With a durable log. */
+struct client_logged {
+    uint64_t puts;                  /* records put at every shard */
+    uint64_t sequence;              /* of the last gradient among them */
+    uint64_t before;                /* ... and of the one before it */
+    struct client_pending *pending; /* oldest first */
+    uint32_t pending_count, pending_most;
+    uint64_t updates, bytes; /* appended since the last weights came */
+    uint64_t epochs;         /* sum of the shards' when it was appended */
+    bool is_pulling;         /* a pull is under way, across calls */
+    bool is_away;            /* the last one met a server that was not there */
+    uint64_t heard_bytes;    /* received when a server was last heard of */
+    int64_t heard_ms;
+};
+
 struct tl_client {
+    struct client_logged logged;
     struct tl_client_config config; /* its strings are not used after open */
     char job[TL_NAME_MAX], run[TL_NAME_MAX];
     struct tl_trust *trust;
@@ -127,6 +152,49 @@ TL_MUST_USE int client_exchange(struct tl_client *c, int64_t deadline_ms, int wa
 TL_MUST_USE int client_exchange_patiently(struct tl_client *c, int64_t deadline_ms,
                                           bool *ret_ended);
 int64_t client_deadline(const struct tl_client *c);
+/* Go on with requests begun before, until `deadline_ms`: TL_E_BUSY when some are still
+ * under way then. `is_first`: they were begun just now. */
+TL_MUST_USE int client_exchange_some(struct tl_client *c, bool is_first,
+                                     int64_t deadline_ms, bool *ret_ended);
+/* Give up what is under way. */
+void client_exchange_cancel(struct tl_client *c);
+
+/* ---- join.c ------------------------------------------------------------------- */
+
+/* Make room for so many shards. */
+TL_MUST_USE int client_shards_grow(struct tl_client *c, uint32_t shards);
+TL_MUST_USE int client_meet(struct tl_client *c, int64_t deadline_ms);
+/* Every shard's present weights, whatever is held. */
+TL_MUST_USE int client_pull_present(struct tl_client *c, int64_t deadline_ms);
+TL_MUST_USE int client_ask_all(struct tl_client *c,
+                               const struct tl_direct_request *request,
+                               int64_t deadline_ms, bool *ret_ended);
+/* Memory for weights and the encoder, once the cut is known. */
+TL_MUST_USE int client_reserve(struct tl_client *c);
+
+/* ---- logged.c: with a durable log ------------------------------------------------ */
+
+TL_MUST_USE int client_logged_open(struct tl_client *c);
+void client_logged_done(struct tl_client *c);
+/* Put one record at every shard, waiting for room. `payload`: each shard's gradient.
+ * What was put at some shards before an error is not put there again. */
+TL_MUST_USE int client_logged_put(struct tl_client *c, const struct tl_header *header,
+                                  bool payload, int64_t deadline_ms);
+/* Wait until the first `puts` records are durable at every shard. */
+TL_MUST_USE int client_logged_wait(struct tl_client *c, uint64_t puts,
+                                   int64_t deadline_ms);
+/* Take note of what has become durable: async gradients are acknowledged by that. */
+TL_MUST_USE int client_logged_collect(struct tl_client *c);
+bool client_logged_is_async(const struct tl_client *c);
+/* As Redis says, whether or not there are servers. */
+bool client_logged_has_ended(const struct tl_client *c);
+
+TL_MUST_USE int client_logged_join(struct tl_client *c);
+TL_MUST_USE int client_logged_rejoin(struct tl_client *c, int64_t deadline_ms);
+TL_MUST_USE int client_logged_push(struct tl_client *c, uint64_t sequence,
+                                   const float *gradient, bool pull,
+                                   struct tl_client_result *ret_result);
+TL_MUST_USE int client_logged_leave(struct tl_client *c, uint64_t step);
 
 /* Memory for the encoder, once the cut is known. */
 TL_MUST_USE int client_encoder_reserve(struct tl_client *c);

@@ -16,7 +16,7 @@ int64_t client_deadline(const struct tl_client *c) {
     return tl_now_ms() + c->config.patience_ms;
 }
 
-static void give_up(struct tl_client *c) {
+void client_exchange_cancel(struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_cancel(c->shards[s].direct);
     }
@@ -118,11 +118,17 @@ static int check_interrupted(int wake_fd) {
                                    : 0;
 }
 
+static void begin_all(struct tl_client *c) {
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        c->shards[s].status = TL_E_BUSY;
+    }
+}
+
+/* TL_E_BUSY: the deadline has passed. */
 static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
     struct pollfd polled[TL_LINKS_MAX + 1] = {{0}};
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        c->shards[s].status = TL_E_BUSY;
-        polled[s].revents = POLLIN; /* the first round begins all */
+        polled[s].revents = POLLIN; /* the first round looks at all */
     }
     int rc = check_interrupted(wake_fd); /* also when no shard keeps us waiting */
     while (rc == 0) {
@@ -132,7 +138,7 @@ static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_
             return rc;
         }
         if (tl_now_ms() >= deadline_ms) {
-            return out_of_time(c);
+            return TL_E_BUSY;
         }
         rc = wait_ready(c, polled, deadline_ms, wake_fd);
     }
@@ -143,14 +149,32 @@ int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
                     bool *ret_ended) {
     bool ended = false;
     double start = tl_now_seconds();
+    begin_all(c);
     int rc = run(c, deadline_ms, wake_fd, &ended);
     c->stats.waited_seconds += tl_now_seconds() - start;
+    if (rc == TL_E_BUSY) {
+        rc = out_of_time(c);
+    }
     if (rc != 0) {
-        give_up(c);
+        client_exchange_cancel(c);
         return rc;
     }
     *ret_ended = ended;
     return 0;
+}
+
+int client_exchange_some(struct tl_client *c, bool is_first, int64_t deadline_ms,
+                         bool *ret_ended) {
+    double start = tl_now_seconds();
+    if (is_first) {
+        begin_all(c);
+    }
+    int rc = run(c, deadline_ms, c->wake_fd, ret_ended);
+    c->stats.waited_seconds += tl_now_seconds() - start;
+    if (rc != 0 && rc != TL_E_BUSY) {
+        client_exchange_cancel(c);
+    }
+    return rc;
 }
 
 int client_exchange_patiently(struct tl_client *c, int64_t deadline_ms,

@@ -37,7 +37,7 @@ static int add_shard(struct tl_client *c, uint32_t s) {
     return rc;
 }
 
-static int grow_to(struct tl_client *c, uint32_t shards) {
+int client_shards_grow(struct tl_client *c, uint32_t shards) {
     struct client_shard *grown = realloc(c->shards, shards * sizeof(*grown));
     if (grown == NULL) {
         return tl_fail(TL_E_NOMEM, "client: no memory for %" PRIu32 " shards", shards);
@@ -60,7 +60,7 @@ static int begin_all(struct tl_client *c, const struct tl_direct_request *reques
     return 0;
 }
 
-static int ask_all(struct tl_client *c, const struct tl_direct_request *request,
+int client_ask_all(struct tl_client *c, const struct tl_direct_request *request,
                    int64_t deadline_ms, bool *ret_ended) {
     int rc = begin_all(c, request);
     return rc == 0 ? client_exchange_patiently(c, deadline_ms, ret_ended) : rc;
@@ -69,10 +69,10 @@ static int ask_all(struct tl_client *c, const struct tl_direct_request *request,
 /* Shard 0 knows how many there are. */
 static int meet_first(struct tl_client *c, int64_t deadline_ms) {
     bool ended = false;
-    int rc = grow_to(c, 1);
+    int rc = client_shards_grow(c, 1);
     if (rc == 0) {
         const struct tl_direct_request greet = {.op = TL_DIRECT_GREET};
-        rc = ask_all(c, &greet, deadline_ms, &ended);
+        rc = client_ask_all(c, &greet, deadline_ms, &ended);
     }
     if (rc != 0) {
         return rc;
@@ -86,12 +86,12 @@ static int meet_first(struct tl_client *c, int64_t deadline_ms) {
                        named, shards);
     }
     return shards <= TL_LINKS_MAX
-               ? grow_to(c, shards)
+               ? client_shards_grow(c, shards)
                : tl_fail(TL_E_LIMIT, "client: %" PRIu32 " shards are more than %u",
                          shards, TL_LINKS_MAX);
 }
 
-static int reserve(struct tl_client *c) {
+int client_reserve(struct tl_client *c) {
     int rc = client_weights_reserve(&c->weights, c->parameters);
     return rc == 0 ? client_encoder_reserve(c) : rc;
 }
@@ -114,16 +114,16 @@ static int check_cut(struct tl_client *c) {
     }
     c->parameters = model->parameters;
     return first == model->parameters
-               ? reserve(c)
+               ? client_reserve(c)
                : tl_fail(TL_E_MISMATCH, "the shards' slices do not cover the model");
 }
 
-static int meet(struct tl_client *c, int64_t deadline_ms) {
+int client_meet(struct tl_client *c, int64_t deadline_ms) {
     bool ended = false;
     int rc = c->shard_count == 0 ? meet_first(c, deadline_ms) : 0;
     if (rc == 0) {
         const struct tl_direct_request greet = {.op = TL_DIRECT_GREET};
-        rc = ask_all(c, &greet, deadline_ms, &ended);
+        rc = client_ask_all(c, &greet, deadline_ms, &ended);
     }
     return rc == 0 ? check_cut(c) : rc;
 }
@@ -170,7 +170,7 @@ static int join_all(struct tl_client *c, uint64_t incarnation, int64_t deadline_
         .incarnation = incarnation,
         .sequence = c->ledger.acknowledged,
     };
-    int rc = ask_all(c, &join, deadline_ms, &ended);
+    int rc = client_ask_all(c, &join, deadline_ms, &ended);
     if (rc == 0) {
         *ret_tables = read_tables(c);
         rc = ended ? tl_fail(TL_E_ENDED, "client: the job has ended") : 0;
@@ -203,7 +203,7 @@ static int enter(struct tl_client *c, int64_t deadline_ms) {
 
 /* ---- all ---------------------------------------------------------------------- */
 
-static int pull_present(struct tl_client *c, int64_t deadline_ms) {
+int client_pull_present(struct tl_client *c, int64_t deadline_ms) {
     bool ended = false;
     for (uint32_t s = 0; s < c->shard_count; s++) {
         c->shards[s].held = (struct tl_direct_held){.version = TL_VERSION_NONE};
@@ -222,16 +222,18 @@ static int pull_present(struct tl_client *c, int64_t deadline_ms) {
     return is_useless ? tl_fail(TL_E_ENDED, "client: the job has ended") : 0;
 }
 
-int tl_client_join(struct tl_client *c, struct tl_client_join *ret_join) {
-    int64_t deadline_ms = client_deadline(c);
-    c->joined = false;
-    int rc = meet(c, deadline_ms);
+static int join(struct tl_client *c, int64_t deadline_ms) {
+    int rc = client_meet(c, deadline_ms);
     if (rc == 0 && !c->config.observer) {
         rc = enter(c, deadline_ms);
     }
-    if (rc == 0) {
-        rc = pull_present(c, deadline_ms);
-    }
+    return rc == 0 ? client_pull_present(c, deadline_ms) : rc;
+}
+
+int tl_client_join(struct tl_client *c, struct tl_client_join *ret_join) {
+    c->joined = false;
+    bool is_logged = c->config.log != NULL && !c->config.observer;
+    int rc = is_logged ? client_logged_join(c) : join(c, client_deadline(c));
     if (rc != 0) {
         return rc;
     }

@@ -33,6 +33,10 @@ int tl_client_pull(struct tl_client *c, bool only_newer) {
     if (c->weights.front == NULL) {
         return tl_fail(TL_E_INVALID, "client: pull before a join");
     }
+    if (c->logged.is_pulling) {
+        client_exchange_cancel(c);
+        c->logged.is_pulling = false;
+    }
     int rc = client_pull_begin(c, only_newer);
     if (rc == 0) {
         rc = client_exchange_patiently(c, client_deadline(c), &ended);
@@ -134,6 +138,10 @@ static int push(struct tl_client *c, enum tl_direct_op op, uint64_t sequence,
                 const float *gradient, struct tl_client_result *ret_result) {
     bool ended = false;
     int rc = check_push(c, sequence, gradient);
+    if (rc == 0 && c->config.log != NULL) {
+        return client_logged_push(c, sequence, gradient, op == TL_DIRECT_PUSH_PULL,
+                                  ret_result);
+    }
     if (rc == 0) {
         rc = begin_push(c, op, sequence, gradient);
     }
@@ -191,6 +199,9 @@ int tl_client_leave(struct tl_client *c) {
         return 0;
     }
     c->joined = false;
+    if (c->config.log != NULL) {
+        return client_logged_leave(c, leave_step(c));
+    }
     const struct tl_direct_request leave = {.op = TL_DIRECT_LEAVE,
                                             .step = leave_step(c)};
     for (uint32_t s = 0; s < c->shard_count; s++) {

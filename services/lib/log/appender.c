@@ -184,8 +184,7 @@ void appender_trouble(struct tl_appender *a, const char *trouble) {
     (void)pthread_mutex_unlock(&a->lock);
 }
 
-/* ---- what can be asked
- * ---------------------------------------------------------------- */
+/* ---- what can be asked ----------------------------------------------------------- */
 
 uint64_t tl_appender_put_count(const struct tl_appender *a) {
     return a->put;

@@ -68,6 +68,10 @@ static int ask_push(struct tl_direct *d, enum tl_kind kind) {
 
 static int ask_pull(struct tl_direct *d) {
     struct tl_header h = header_of(d, TL_KIND_PULL);
+    if (d->request.op == TL_DIRECT_PULL && d->request.incarnation != 0) {
+        h.incarnation = d->request.incarnation;
+        h.sequence = d->request.sequence;
+    }
     h.read_version = direct_version_held(d);
     if (d->request.only_newer || d->push_settled) {
         h.flags = TL_FLAG_WAIT;

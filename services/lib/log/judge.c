@@ -229,6 +229,12 @@ static int judge_pulled(struct tl_direct *d, const struct tl_header *reply) {
     if (reply->status == TL_E_FENCED) {
         return fenced(d);
     }
+    if (d->request.sequence != 0 &&
+        (reply->status == TL_E_STALE || reply->status == TL_E_NOTJOINED)) {
+        d->result.status = reply->status;
+        d->step = STEP_DONE;
+        return 0;
+    }
     if (reply->status != 0 && reply->status != TL_E_NOTMODIFIED) {
         return refused(d, reply->status, "weights cannot be had");
     }

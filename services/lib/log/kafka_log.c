@@ -148,8 +148,7 @@ int kafka_fail(const struct kafka_log *d, rd_kafka_resp_err_t error, const char 
                    rd_kafka_err2str(error), advice);
 }
 
-/* ---- the log
- * -------------------------------------------------------------------------- */
+/* ---- the log --------------------------------------------------------------------- */
 
 static int kafka_open(struct tl_log *log, const struct tl_log_config *config) {
     struct kafka_log *d = calloc(1, sizeof(*d));

@@ -53,8 +53,7 @@ static rd_kafka_AdminOptions_t *options_for(rd_kafka_t *handle, rd_kafka_admin_o
     return options;
 }
 
-/* ---- making
- * ---------------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------- */
 
 static void set_topic(rd_kafka_NewTopic_t *topic, const char *name, uint64_t value) {
     char text[24];
@@ -120,8 +119,7 @@ static int make_topic(struct tl_log *log, rd_kafka_t *handle, int64_t deadline_m
     return rc;
 }
 
-/* ---- checking
- * -------------------------------------------------------------------------- */
+/* ---- checking -------------------------------------------------------------------- */
 
 /* A topic that was just made takes a moment to be known everywhere. */
 static int check_partitions(struct tl_log *log, rd_kafka_t *handle,
@@ -255,8 +253,7 @@ int kafka_create(struct tl_log *log, int64_t deadline_ms, char *ret_note, size_t
     return rc;
 }
 
-/* ---- trimming, deleting
- * ------------------------------------------------------------------ */
+/* ---- trimming, deleting ---------------------------------------------------------- */
 
 int kafka_trim(struct tl_log *log, uint32_t shard, uint64_t position,
                int64_t deadline_ms) {

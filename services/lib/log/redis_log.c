@@ -109,6 +109,11 @@ static int redis_create(struct tl_log *log, int64_t deadline_ms, char *ret_note,
         (void)snprintf(ret_note, size,
                        "this Redis is not known to keep an append-only file: what it "
                        "acknowledges dies with it; set appendonly yes");
+    } else if (is_set(log, deadline_ms, "appendfsync", "everysec")) {
+        (void)snprintf(ret_note, size,
+                       "this Redis syncs once a second, and may then hold back what it "
+                       "writes: up to two seconds of what it acknowledges can die with "
+                       "it; set appendfsync always");
     } else if (!is_set(log, deadline_ms, "appendfsync", "always")) {
         (void)snprintf(ret_note, size,
                        "this Redis does not sync each append: what it acknowledges "

@@ -172,8 +172,7 @@ static void *drive(void *ctx) {
     return NULL;
 }
 
-/* ---- the taker
- * ----------------------------------------------------------------------- */
+/* ---- the taker ------------------------------------------------------------------- */
 
 int redis_read_open(struct tl_reader *r) {
     struct redis_reader *d = calloc(1, sizeof(*d));

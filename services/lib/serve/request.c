@@ -48,10 +48,9 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
 
 /* ---- records ------------------------------------------------------------------ */
 
-int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
+static int fold(struct tl_serve *s, struct tl_record *r) {
     struct tl_fold_effect effect = {0};
     r->shard = s->slice->shard;
-    r->epoch = s->epoch;
     r->position = tl_fold_position(s->fold) + 1;
     uint64_t start = uv_hrtime();
     int rc = tl_fold_apply(s->fold, r, &effect);
@@ -60,6 +59,35 @@ int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
         s->config.on_record(s->config.ctx, r, rc, &effect);
     }
     return rc;
+}
+
+int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
+    r->epoch = s->epoch;
+    return fold(s, r);
+}
+
+/* Refused, and the table does not say so: the worker has to be told. */
+static void note_refusal(struct tl_serve *s, const struct tl_record *r, int status) {
+    if (r->kind == TL_RECORD_GRADIENT && r->worker < TL_WORKER_LIMIT) {
+        bool is_open = status == TL_E_STALE || status == TL_E_NOTJOINED;
+        s->refusals[r->worker] = (struct serve_refusal){
+            .incarnation = r->incarnation,
+            .sequence = r->sequence,
+            .status = is_open ? status : 0,
+        };
+    }
+}
+
+int tl_serve_fold(struct tl_serve *s, struct tl_record *r) {
+    r->epoch = tl_fold_epoch(s->fold);
+    int rc = fold(s, r);
+    s->stats.pushes += r->kind == TL_RECORD_GRADIENT;
+    note_refusal(s, r, rc);
+    return rc;
+}
+
+void tl_serve_folded(struct tl_serve *s) {
+    serve_request_retry(s);
 }
 
 static struct tl_record record_of(const struct serve_conn *c,
@@ -76,7 +104,41 @@ static struct tl_record record_of(const struct serve_conn *c,
 
 /* ---- weights: now, or when there are newer ones ------------------------------- */
 
+/* The worker whose pull this is, of a log's server, where nobody joins. */
+static bool is_logged_worker(const struct serve_conn *c) {
+    return c->serve->config.follows_log && c->role == TL_ROLE_WORKER &&
+           c->header.kind == TL_KIND_PULL && c->header.worker < TL_WORKER_LIMIT;
+}
+
+/* follows_log: has the fold decided the gradient that the pull speaks of? */
+static bool is_decided(const struct serve_conn *c) {
+    struct tl_fold_worker w;
+    return !is_logged_worker(c) || c->header.sequence == 0 ||
+           (tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
+            w.sequence >= c->header.sequence);
+}
+
+/* follows_log: why the caller gets no weights at all; 0: it may. */
+static int refusal_of(const struct serve_conn *c) {
+    struct tl_fold_worker w;
+    if (!is_logged_worker(c) || c->header.incarnation == 0) {
+        return 0;
+    }
+    if (tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
+        w.incarnation > c->header.incarnation) {
+        return TL_E_FENCED;
+    }
+    const struct serve_refusal *r = &c->serve->refusals[c->header.worker];
+    bool is_it = r->sequence == c->header.sequence &&
+                 r->incarnation == c->header.incarnation && c->header.sequence != 0;
+    return is_it && !is_decided(c) ? r->status : 0;
+}
+
 static bool may_read(const struct serve_conn *c) {
+    if (is_logged_worker(c)) {
+        return c->header.sequence == 0 ||
+               tl_fold_may_read(c->serve->fold, c->header.worker);
+    }
     return c->role != TL_ROLE_WORKER || !c->joined ||
            tl_fold_may_read(c->serve->fold, c->worker);
 }
@@ -91,7 +153,7 @@ static bool weights_are_due(const struct serve_conn *c) {
         bool committed = c->serve->slice->consistency != TL_SYNC || has_news(c);
         return committed && may_read(c);
     }
-    return has_news(c) && may_read(c);
+    return is_decided(c) && has_news(c) && may_read(c);
 }
 
 static void wait_for_news(struct serve_conn *c) {
@@ -114,8 +176,31 @@ void serve_request_wait_over(struct serve_conn *c) {
     serve_reply_status(c, TL_KIND_WEIGHTS, status);
 }
 
+/* Answer a pull that gets no weights; false when there is nothing against it. */
+static bool try_refusal(struct serve_conn *c) {
+    int status = refusal_of(c);
+    if (status != 0) {
+        serve_reply_status(c, TL_KIND_WEIGHTS, status);
+    }
+    return status != 0;
+}
+
+/* async, follows_log: the gradient was folded earlier than the weights that the caller
+ * holds: there is nothing to wait for. */
+static bool is_settled_without_news(const struct serve_conn *c) {
+    return is_logged_worker(c) && c->header.sequence != 0 && is_decided(c) &&
+           c->serve->slice->consistency == TL_ASYNC && !has_news(c);
+}
+
 static void answer_pull(struct serve_conn *c, bool wait) {
+    if (try_refusal(c)) {
+        return;
+    }
     if (try_weights(c)) {
+        return;
+    }
+    if (is_settled_without_news(c)) {
+        serve_reply_status(c, TL_KIND_WEIGHTS, 0);
         return;
     }
     if (c->serve->ended || (!wait && !weights_are_due(c) && may_read(c))) {
@@ -203,6 +288,11 @@ static void handle_join(struct serve_conn *c) {
         reply_joined(c, TL_E_FENCED, &known);
         return;
     }
+    if (s->config.follows_log) {
+        serve_reply_error(c, TL_E_UNSUPPORTED, false,
+                          "this job's records go to its log, not to its servers");
+        return;
+    }
     c->worker = h->worker;
     c->incarnation = h->incarnation;
     struct tl_record r = record_of(c, TL_RECORD_JOIN);
@@ -256,9 +346,14 @@ static void handle_rate(struct serve_conn *c) {
         bits = bits << 8 | c->small[i];
     }
     memcpy(&r.rate, &bits, sizeof(r.rate));
-    bool is_rate = isfinite(r.rate) && r.rate > 0.0;
-    serve_reply_status(c, TL_KIND_RATED,
-                       is_rate ? tl_serve_offer(c->serve, &r) : TL_E_INVALID);
+    struct tl_serve *s = c->serve;
+    int rc = TL_E_INVALID;
+    if (isfinite(r.rate) && r.rate > 0.0) {
+        rc = !s->config.follows_log     ? tl_serve_offer(s, &r)
+             : s->config.append != NULL ? s->config.append(s->config.ctx, &r)
+                                        : TL_E_UNSUPPORTED;
+    }
+    serve_reply_status(c, TL_KIND_RATED, rc);
 }
 
 /* Memory of their own for payloads of a client on this machine. Whatever stands against
@@ -461,7 +556,7 @@ static bool retry_waiting(struct tl_serve *s) {
             serve_request_wait_over(c);
             return true;
         }
-        if (try_weights(c)) {
+        if (try_refusal(c) || try_weights(c)) {
             return true;
         }
     }

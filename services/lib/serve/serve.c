@@ -45,6 +45,13 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
         return tl_fail(TL_E_NOMEM, "serve: out of memory");
     }
     s->config = *config;
+    if (config->follows_log) {
+        s->refusals = calloc(TL_WORKER_LIMIT, sizeof(*s->refusals));
+    }
+    if (config->follows_log && s->refusals == NULL) {
+        free(s);
+        return tl_fail(TL_E_NOMEM, "serve: out of memory");
+    }
     s->fold = config->fold;
     s->slice = tl_fold_config(config->fold);
     s->epoch = tl_fold_epoch(config->fold);
@@ -55,6 +62,7 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     SLIST_INIT(&s->payloads);
     if (uv_timer_init(config->loop, &s->tick) != 0 ||
         uv_timer_start(&s->tick, on_tick, SERVE_TICK_MS, SERVE_TICK_MS) != 0) {
+        free(s->refusals);
         free(s);
         return tl_fail(TL_E_IO, "serve: cannot start a timer");
     }
@@ -297,5 +305,6 @@ void tl_serve_free(struct tl_serve *s) {
         free(p->values);
         free(p);
     }
+    free(s->refusals);
     free(s);
 }

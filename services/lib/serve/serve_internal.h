@@ -113,8 +113,16 @@ struct serve_conn {
     struct serve_reply reply;
 };
 
+/* A gradient from the log that was refused and is not settled: its worker may compute
+ * it again. */
+struct serve_refusal {
+    uint64_t incarnation, sequence;
+    int status;
+};
+
 struct tl_serve {
     struct tl_serve_config config;
+    struct serve_refusal *refusals; /* follows_log: by worker */
     const struct tl_fold_config *slice;
     struct tl_fold *fold;
     uint64_t epoch;
