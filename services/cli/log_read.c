@@ -8,7 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#define SILENCE_MS 10000
+#define SILENCE_MS 30000 /* a broker may be coming back */
 
 /* ---- reading to an end ----------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
 #include "log.h"
 
 /* Feed the entries after `position`, up to `last`, to `each`; its nonzero return ends
- * it and comes back. TL_E_TIMEOUT: nothing came for ten seconds. */
+ * it and comes back. TL_E_TIMEOUT: nothing came for half a minute. */
 TL_MUST_USE int tl_log_read(const struct tl_log_view *v, uint32_t shard,
                             uint64_t position, uint64_t last,
                             int (*each)(void *ctx, struct tl_reader_item *item),
