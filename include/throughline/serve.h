@@ -33,6 +33,7 @@ struct tl_serve_config {
     uint32_t frame_ms;  /* a begun frame, a reply, and the opening of a connection must
                            be  through within this */
     uint32_t wait_ms;   /* longest wait of a pull before NOTMODIFIED */
+    bool tcp_unchecked; /* no payload checksums on TCP: only to measure their cost */
     bool unix_checksum; /* payload checksums on Unix sockets too */
     /* Records come from a durable log (tl_serve_fold), and from nowhere else: PUSH,
      * JOIN and LEAVE are refused. A PULL that carries a sequence is answered when the

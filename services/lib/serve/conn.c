@@ -256,7 +256,8 @@ static bool may_be_shared(const struct serve_conn *c) {
 static bool checksum_is_missing(const struct serve_conn *c) {
     return c->header.length > 0 && !serve_conn_is_shared(c) &&
            (c->header.flags & TL_FLAG_CHECKSUM) == 0 &&
-           (!c->is_unix || c->serve->config.unix_checksum);
+           (c->is_unix ? c->serve->config.unix_checksum
+                       : !c->serve->config.tcp_unchecked);
 }
 
 static void header_complete(struct serve_conn *c) {

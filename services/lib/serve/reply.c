@@ -139,7 +139,7 @@ static void begin(struct serve_conn *c, struct tl_header *header,
     r->trailer_sent = false;
     r->length = header->length;
     r->checksum = header->length > 0 && (header->flags & TL_FLAG_SHARED) == 0 &&
-                  (!c->is_unix || s->config.unix_checksum);
+                  (c->is_unix ? s->config.unix_checksum : !s->config.tcp_unchecked);
     header->flags |= (uint16_t)((r->checksum ? TL_FLAG_CHECKSUM : 0u) |
                                 (s->ended ? TL_FLAG_ENDED : 0u));
     tl_header_encode(header, r->header);

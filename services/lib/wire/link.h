@@ -71,8 +71,9 @@ struct tl_link {
 
     const struct tl_trust *trust; /* borrowed; NULL: none */
     struct tl_tls *tls;           /* of this connection; NULL: none */
-    struct tl_auth auth;          /* of the HELLO under way or answered last */
-    uint8_t *welcome;             /* borrowed while a HELLO is under way, else NULL */
+    bool takes_unchecked; /* payloads over TCP: tests/bench/trust.c alone sets this */
+    struct tl_auth auth;  /* of the HELLO under way or answered last */
+    uint8_t *welcome;     /* borrowed while a HELLO is under way, else NULL */
     uint8_t said[TL_HELLO_BYTES], heard[TL_CHALLENGE_BYTES];
     uint8_t piece[LINK_PIECE_BYTES]; /* for the sink; no memory before the first */
 };

@@ -75,7 +75,7 @@ static int check_header(struct tl_link *l) {
                        l->name, l->reply.kind, l->request.kind);
     }
     bool has_sum = (l->reply.flags & TL_FLAG_CHECKSUM) != 0;
-    if (l->reply.length > 0 && !has_sum && !l->address.is_unix) {
+    if (l->reply.length > 0 && !has_sum && !l->address.is_unix && !l->takes_unchecked) {
         return tl_fail(TL_E_PROTOCOL, "%s: a payload over TCP without a checksum",
                        l->name);
     }
