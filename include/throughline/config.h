@@ -46,6 +46,8 @@ struct tl_option {
     const char *unit;           /* "ms", "updates", ... or NULL */
     const char *doc;            /* one sentence */
     bool secret;
+    bool url;  /* STRING: may hold a password, and is then refused on a command line: it
+                  comes from a file ("name_file", as for secrets) or a variable */
     bool path; /* STRING: a relative path in a file is relative to that file */
 };
 
@@ -89,6 +91,11 @@ void tl_config_help(const struct tl_option_table *t, FILE *out);
 void tl_config_markdown(const struct tl_option_table *t, FILE *out);
 /* The flags, one a line, for shell completion. */
 void tl_config_flags(const struct tl_option_table *t, FILE *out);
+
+/* Does a URL hold a password ("redis://user:password@host")? And the URL for people to
+ * see, with "***" for who and the password. */
+bool tl_url_has_password(const char *url);
+void tl_url_show(const char *url, char *ret_text, size_t size);
 
 /* Of `count` names the one nearest to `word` (Levenshtein, at most 3 and less than half
  * its length), or NULL. */

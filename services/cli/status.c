@@ -30,7 +30,8 @@ static const struct tl_option rows[] = {
      .offset = offsetof(struct options, redis),
      .size = sizeof(((struct options *)0)->redis),
      .fallback = "redis://127.0.0.1:6379",
-     .doc = "URL of the run's Redis."},
+     .url = true,
+     .doc = "URL of the run's Redis; with a password: --redis-file."},
     {.name = "job_name",
      .type = TL_OPT_STRING,
      .offset = offsetof(struct options, job),
@@ -191,8 +192,10 @@ static int show(const struct options *options) {
     rc = rc == 0 ? tl_member_open(&config, &member) : rc;
     rc = rc == 0 ? watch(&view, member, options->wait_ms) : rc;
     if (rc == 0 && view.count == 0) {
+        char redis[TL_PATH_MAX];
+        tl_url_show(options->redis, redis, sizeof(redis));
         rc = tl_fail(TL_E_NOTFOUND, "nobody is in run %s of job %s at %s", options->run,
-                     options->job, options->redis);
+                     options->job, redis);
     }
     if (rc == 0) {
         (options->json ? print_json : print_table)(&view);

@@ -21,7 +21,7 @@ static int overlay(const struct tl_option *o, void *target) {
     if (value != NULL) {
         return tl_option_parse(o, target, value, name);
     }
-    if (!o->secret) {
+    if (!o->secret && !o->url) {
         return 0;
     }
     (void)snprintf(file, sizeof(file), "%s_FILE", name);

@@ -27,7 +27,7 @@ static const struct tl_option *find(const struct tl_option_table *t, const char 
             *ret_manner = NEGATED;
             return o;
         }
-        if (o->secret && spelled(o, "", "-file", flag)) {
+        if ((o->secret || o->url) && spelled(o, "", "-file", flag)) {
             *ret_manner = FROM_FILE;
             return o;
         }
@@ -54,6 +54,12 @@ static int set_value(const struct tl_option *o, void *target, const char *value,
     if (o->secret) {
         return tl_fail(TL_E_CONFIG,
                        "%s: a secret does not belong on a command line; use %s-file",
+                       flag, flag);
+    }
+    if (o->url && tl_url_has_password(value)) {
+        return tl_fail(TL_E_CONFIG,
+                       "%s: a password on a command line can be read by everybody on "
+                       "this machine; put the URL into a file and give %s-file",
                        flag, flag);
     }
     if (o->type == TL_OPT_JSON) {
@@ -106,6 +112,8 @@ void tl_config_flags(const struct tl_option_table *t, FILE *out) {
         (void)fprintf(out, "%s%s\n", flag, o->secret ? "-file" : "");
         if (o->type == TL_OPT_BOOL) {
             (void)fprintf(out, "--no-%s\n", flag + 2);
+        } else if (o->url) {
+            (void)fprintf(out, "%s-file\n", flag);
         }
     }
 }

@@ -94,7 +94,7 @@ void tl_option_describe(const struct tl_option *o, char *buffer, size_t size) {
 int tl_option_refuse(const struct tl_option *o, const char *label, const char *shown) {
     char right[256];
     tl_option_describe(o, right, sizeof(right));
-    if (o->secret) {
+    if (o->secret || o->url) {
         return tl_fail(TL_E_CONFIG, "%s must be %s", label, right);
     }
     return tl_fail(TL_E_CONFIG, "%s must be %s, not %.64s", label, right, shown);

@@ -25,7 +25,9 @@ static const struct tl_option service_options[] = {
      .type = TL_OPT_STRING,
      FIELD(redis),
      .fallback = "redis://127.0.0.1:6379",
-     .doc = "Redis of the membership: redis://host:port or unix:///path."},
+     .url = true,
+     .doc = "Redis of the membership: redis://host:port or unix:///path. With a "
+            "password: --redis-file, a file that holds the URL."},
     {.name = "http",
      .type = TL_OPT_STRING,
      FIELD(http),

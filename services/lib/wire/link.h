@@ -71,6 +71,7 @@ struct tl_link {
 
     const struct tl_trust *trust; /* borrowed; NULL: none */
     struct tl_tls *tls;           /* of this connection; NULL: none */
+    bool tls_waits;               /* for the other end, before more can be sent */
     bool takes_unchecked; /* payloads over TCP: tests/bench/trust.c alone sets this */
     struct tl_auth auth;  /* of the HELLO under way or answered last */
     uint8_t *welcome;     /* borrowed while a HELLO is under way, else NULL */

@@ -88,6 +88,7 @@ static int break_off(struct tl_link *l, int rc) {
 }
 
 static int tls_send(struct tl_link *l, const struct iovec *iov, uint64_t *ret_size) {
+    l->tls_waits = false;
     for (;;) {
         size_t size = 0;
         int rc = tl_tls_write(l->tls, iov->iov_base, iov->iov_len, &size);
@@ -104,6 +105,7 @@ static int tls_send(struct tl_link *l, const struct iovec *iov, uint64_t *ret_si
         }
         /* The ring was full and is not any more, or the handshake waits for them. */
         if (!tl_tls_is_open(l->tls) && (rc = fill(l)) != 0) {
+            l->tls_waits = rc == TL_E_BUSY;
             return rc;
         }
     }
@@ -132,6 +134,7 @@ static int tls_receive(struct tl_link *l, const struct iovec *iov, uint64_t *ret
 
 int link_stream_start(struct tl_link *l) {
     bool has_tls = !l->address.is_unix && tl_trust_has_tls(l->trust);
+    l->tls_waits = false;
     return has_tls ? tl_tls_new(l->trust, l->address.host, &l->tls) : 0;
 }
 
@@ -149,6 +152,7 @@ int link_stream_receive(struct tl_link *l, struct iovec *iov, size_t count,
 
 short link_stream_events(const struct tl_link *l, bool has_more) {
     const uint8_t *bytes = NULL;
-    bool may_send = l->tls == NULL ? has_more : tl_tls_outgoing(l->tls, &bytes) > 0;
+    bool may_send = has_more && !l->tls_waits;
+    may_send = may_send || (l->tls != NULL && tl_tls_outgoing(l->tls, &bytes) > 0);
     return may_send ? POLLIN | POLLOUT : POLLIN;
 }

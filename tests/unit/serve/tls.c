@@ -62,6 +62,29 @@ static void gradients_and_weights_go_through_tls(void **state) {
     tl_trust_free(trust);
 }
 
+/* A caller that polls before it advances is told to send. */
+static void a_request_is_sent_when_poll_says_so(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_trust *trust = certificate_trust("node", "ca", NULL);
+    start(&s, trust);
+    struct caller *c = join_with(&s, trust, 0);
+    const struct tl_header ping = {.kind = TL_KIND_PING};
+    assert_int_equal(tl_link_request(c->link, &ping, NULL, NULL, 0, false), 0);
+    int rc = TL_E_BUSY;
+    while (rc == TL_E_BUSY) {
+        struct pollfd p = {.fd = tl_link_fd(c->link),
+                           .events = tl_link_events(c->link)};
+        assert_int_equal(poll(&p, 1, DEADLINE_MS), 1);
+        rc = tl_link_advance(c->link);
+    }
+    assert_int_equal(rc, 0);
+    assert_int_equal(tl_link_reply(c->link)->kind, TL_KIND_PONG);
+    caller_free(c);
+    shard_stop(&s);
+    tl_trust_free(trust);
+}
+
 /* More pushes at once than there are buffers for: those that wait have come into TLS's
  * ring already, and are taken from there when a buffer is free. */
 static void many_pushes_at_once(void **state) {
@@ -220,6 +243,7 @@ static void a_handshake_that_stalls_is_closed(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_and_weights_go_through_tls),
+        cmocka_unit_test(a_request_is_sent_when_poll_says_so),
         cmocka_unit_test(many_pushes_at_once),
         cmocka_unit_test(the_secret_is_proven_inside),
         cmocka_unit_test(strangers_are_told_why),
