@@ -46,7 +46,7 @@ fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
 	@scripts/bootstrap lint
 	@scripts/fuzz
 
-bench: build ## measure; each line has a ratio, its reference and a verdict
+bench: build test-bootstrap ## measure; each line has a ratio, its reference and a verdict
 	@scripts/bench
 
 lint: ## format, clang-tidy, headers alone, shellcheck

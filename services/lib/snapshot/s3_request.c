@@ -14,9 +14,9 @@
 #include <time.h>
 
 #define CONNECT_MS      10000L
-#define CONTINUE_MS     100L   /* how long a server may look at the headers first */
-#define SLOWEST_BYTES   16384L /* a second */
-#define TRANSFER_BUFFER 524288L
+#define CONTINUE_MS     1L      /* nobody waits to be asked for the body */
+#define SLOWEST_BYTES   16384L  /* a second */
+#define TRANSFER_BUFFER 262144L /* of curl, for each request under way */
 #define HEADER_MAX      (TL_S3_TOKEN_MAX + 64u)
 
 static const char empty_sha256[] =
@@ -215,6 +215,8 @@ static void set_method(struct s3_request *r) {
         (void)curl_easy_setopt(e, CURLOPT_SEEKFUNCTION, seek_body);
         (void)curl_easy_setopt(e, CURLOPT_SEEKDATA, r);
         (void)curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, TRANSFER_BUFFER);
+    } else {
+        (void)curl_easy_setopt(e, CURLOPT_BUFFERSIZE, TRANSFER_BUFFER);
     }
 }
 
@@ -247,7 +249,6 @@ static void set_bounds(struct s3_request *r) {
     (void)curl_easy_setopt(e, CURLOPT_EXPECT_100_TIMEOUT_MS, CONTINUE_MS);
     (void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, SLOWEST_BYTES);
     (void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (ms + 999L) / 1000L);
-    (void)curl_easy_setopt(e, CURLOPT_BUFFERSIZE, TRANSFER_BUFFER);
     (void)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_answer);
     (void)curl_easy_setopt(e, CURLOPT_WRITEDATA, r);
     (void)curl_easy_setopt(e, CURLOPT_ERRORBUFFER, r->curl_text);

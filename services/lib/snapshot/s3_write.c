@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define TURN_MS 100
 
@@ -73,10 +74,13 @@ static int take_buffer(struct s3_store *s, struct s3_buffer **ret_buffer) {
                        s->name, S3_BUFFERS);
     }
     if (b->bytes == NULL) {
-        b->bytes = malloc(S3_PIECE_BYTES);
-    }
-    if (b->bytes == NULL) {
-        return tl_fail(TL_E_NOMEM, "no memory for an upload");
+        /* Not malloc(), which after the first free would keep such blocks. */
+        void *bytes = mmap(NULL, S3_PIECE_BYTES, PROT_READ | PROT_WRITE,
+                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (bytes == MAP_FAILED) {
+            return tl_fail(TL_E_NOMEM, "no memory for an upload");
+        }
+        b->bytes = bytes;
     }
     b->is_taken = true;
     *ret_buffer = b;
@@ -85,8 +89,8 @@ static int take_buffer(struct s3_store *s, struct s3_buffer **ret_buffer) {
 
 static void free_buffers(struct s3_store *s) {
     for (size_t i = 0; i < S3_BUFFERS; i++) {
-        if (!s->buffers[i].is_taken) {
-            free(s->buffers[i].bytes);
+        if (!s->buffers[i].is_taken && s->buffers[i].bytes != NULL) {
+            (void)munmap(s->buffers[i].bytes, S3_PIECE_BYTES);
             s->buffers[i].bytes = NULL;
         }
     }
@@ -247,9 +251,11 @@ static int close_upload(struct s3_object *o) {
     char query[S3_TARGET_MAX] = "";
     struct s3_request *r = calloc(1, sizeof(*r));
     o->manifest = list_pieces(o);
-    int rc = r == NULL || o->manifest == NULL
-                 ? tl_fail(TL_E_NOMEM, "no memory for an upload")
-                 : tl_s3_query_add(query, "uploadId", o->upload);
+    if (r == NULL || o->manifest == NULL) {
+        free(r);
+        return tl_fail(TL_E_NOMEM, "no memory for an upload");
+    }
+    int rc = tl_s3_query_add(query, "uploadId", o->upload);
     if (rc == 0) {
         rc = tl_s3_request_init(r, store_of(o), "POST", o->name, query);
     }

@@ -76,11 +76,11 @@ static void objects_of_every_size_come_back(void **state) {
                                    S3_PIECE_BYTES - 1u,
                                    S3_PIECE_BYTES,
                                    S3_PIECE_BYTES + 1u,
-                                   2u * S3_PIECE_BYTES,
-                                   7u * S3_PIECE_BYTES + 4321u};
+                                   (size_t)2 * S3_PIECE_BYTES,
+                                   (size_t)7 * S3_PIECE_BYTES + 4321u};
     struct tl_store *s = store_of(state);
     char name[16];
-    char *bytes = snapshots_state(7, 8u * S3_PIECE_BYTES, false);
+    char *bytes = snapshots_state(7, (size_t)8 * S3_PIECE_BYTES, false);
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         (void)snprintf(name, sizeof(name), "size-%zu", i);
         write_bytes(s, name, bytes, sizes[i], 333333);
@@ -110,9 +110,9 @@ static unsigned count_uploads(struct tl_store *store) {
 
 static struct tl_store_writer *begin_large(struct tl_store *s, const char *name) {
     struct tl_store_writer *w = NULL;
-    char *bytes = snapshots_state(1, 2u * S3_PIECE_BYTES, false);
+    char *bytes = snapshots_state(1, (size_t)2 * S3_PIECE_BYTES, false);
     assert_int_equal(s->ops->create(s, name, &w), 0);
-    assert_int_equal(s->ops->write(w, bytes, 2u * S3_PIECE_BYTES), 0);
+    assert_int_equal(s->ops->write(w, bytes, (size_t)2 * S3_PIECE_BYTES), 0);
     assert_int_equal(s->ops->write(w, bytes, 1), 0);
     free(bytes);
     return w;

@@ -1,0 +1,47 @@
+/* bench_s3.h - a real S3 server for a benchmark, through scripts/s3, in memory where
+ * that is possible: what is measured is not this machine's disk. */
+#ifndef THROUGHLINE_TESTS_BENCH_S3_H
+#define THROUGHLINE_TESTS_BENCH_S3_H
+
+#include "bench.h"
+
+struct bench_s3 {
+    char directory[64]; /* everything is below it */
+};
+
+/* `command` of scripts/s3, at this niceness; what it exports becomes this process's
+ * environment. */
+static inline void bench_s3_call(const char *command, int niceness) {
+    char line[1024];
+    (void)snprintf(line, sizeof(line), "nice -n %d " TL_SOURCE_DIR "/scripts/s3 %s",
+                   niceness, command);
+    FILE *out = popen(line, "re"); /* NOLINT: our own script */
+    while (out != NULL && fgets(line, sizeof(line), out) != NULL) {
+        char *equals = strchr(line, '=');
+        line[strcspn(line, "\n")] = '\0';
+        if (strncmp(line, "export ", 7) == 0 && equals != NULL) {
+            *equals = '\0';
+            (void)setenv(line + 7, equals + 1, 1);
+        }
+    }
+    if (out == NULL || pclose(out) != 0) {
+        bench_die("no S3 server: scripts/bootstrap s3proxy");
+    }
+}
+
+static inline void bench_s3_start(struct bench_s3 *s, int niceness) {
+    (void)snprintf(s->directory, sizeof(s->directory), "%s/tl-bench-XXXXXX",
+                   access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (mkdtemp(s->directory) == NULL) {
+        bench_die("no temporary directory");
+    }
+    (void)setenv("XDG_RUNTIME_DIR", s->directory, 1); /* not a user's own server */
+    bench_s3_call("start", niceness);
+}
+
+static inline void bench_s3_stop(const struct bench_s3 *s) {
+    bench_s3_call("stop", 0);
+    bench_remove_tree(s->directory);
+}
+
+#endif
