@@ -85,10 +85,13 @@ static void epoch_done(uv_work_t *work, int status) {
     }
     if (status == 0 && s->epoch_status == 0) {
         s->epoch_is_due = false;
+        s->epoch_told[0] = '\0';
         epoch_taken(s, s->epoch_next);
-    } else {
+    } else if (strcmp(s->epoch_trouble, s->epoch_told) != 0) { /* not at each tick */
+        memcpy(s->epoch_told, s->epoch_trouble, sizeof(s->epoch_told));
         tl_log_line(TL_WARNING, "no epoch yet: Redis is needed to start serving",
-                    "error", tl_error_name(s->epoch_status), NULL);
+                    "error", tl_error_name(s->epoch_status), "why", s->epoch_trouble,
+                    NULL);
     }
 }
 

@@ -76,7 +76,8 @@ struct server {
     uv_work_t epoch_work, retire_work, end_work;
     bool epoch_is_due, epoch_busy, retire_busy, end_busy;
     int epoch_status;
-    char epoch_trouble[512];
+    char epoch_trouble[512]; /* why there is none yet, and what of it was logged */
+    char epoch_told[512];
     uint64_t epoch_floor, epoch_next; /* of the epoch being taken */
     struct tl_record retire;          /* LEAVE being agreed upon */
     int retire_status;

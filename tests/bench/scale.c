@@ -110,12 +110,14 @@ static void run_worker(const struct setup *s, const char *servers, uint32_t numb
                                             .request_ms = 60000};
     struct tl_client *c = NULL;
     struct tl_client_join joined;
-    float *gradient = calloc(s->parameters, sizeof(*gradient));
-    if (gradient == NULL || tl_client_open(&config, &c) != 0 ||
-        tl_client_join(c, &joined) != 0) {
+    if (tl_client_open(&config, &c) != 0 || tl_client_join(c, &joined) != 0) {
         bench_die(tl_error_text());
     }
-    for (uint64_t i = 0; i < s->parameters; i++) {
+    float *gradient = calloc(joined.parameters, sizeof(*gradient));
+    if (gradient == NULL) {
+        bench_die("no memory for a gradient");
+    }
+    for (uint64_t i = 0; i < joined.parameters; i++) {
         gradient[i] = 1e-6F * (float)(i % 1000);
     }
     struct told t = work(c, joined.next_sequence, gradient, ready, go, s->seconds);
@@ -137,13 +139,14 @@ static void write_job(const struct setup *s) {
         bench_die("no job file");
     }
     (void)fprintf(f,
-                  "{\"name\": \"scale\", \"model\": {\"input\": [%" PRIu64
-                  "], \"classes\": 10, \"layers\": [{\"type\": \"dense\", \"units\": "
-                  "10}]}, \"data\": {\"train_images\": \"-\", \"train_labels\": \"-\", "
+                  "{\"name\": \"scale\", \"model\": {\"input\": [1, %" PRIu64
+                  ", 1000], \"classes\": 10, \"layers\": [{\"type\": \"flatten\"}, "
+                  "{\"type\": \"dense\", \"units\": 10}]}, \"data\": "
+                  "{\"train_images\": \"-\", \"train_labels\": \"-\", "
                   "\"test_images\": \"-\", \"test_labels\": \"-\"}, \"strategy\": "
                   "\"none\", \"workers\": %u, \"shards\": %u, "
                   "\"until\": {\"updates\": 1000000000}}",
-                  s->parameters / 10 - 1, s->workers, s->shards);
+                  s->parameters / 10000, s->workers, s->shards);
     (void)fclose(f);
 }
 
