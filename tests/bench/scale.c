@@ -5,7 +5,8 @@
  * ratio is the rate beside that of one worker and one shard of the same model, in the
  * same run: above 1 is what more workers or shards bring.
  *
- * Each row is the median of ROUNDS windows, which the rows of one model take in turns.
+ * CPU is that of one update, so that it means the same on a busy machine. Each row is
+ * the median of ROUNDS windows, which the rows of one model take in turns.
  *
  *   scale [LARGEST [SECONDS]]   models of up to LARGEST parameters (1,000,000), windows
  *                               of SECONDS (0.5) */
@@ -39,7 +40,7 @@ struct told {
 struct measured {
     double updates, bytes; /* per second */
     double p50_ms, p99_ms;
-    double server_cpu, worker_cpu; /* processors, each */
+    double server_cpu, worker_cpu; /* ms for an update: all servers, one worker */
     double server_mib, worker_mib;
 };
 
@@ -95,7 +96,7 @@ static struct told work(struct tl_client *c, uint64_t first, const float *gradie
         latency[t.pushes++] = (end - now) * 1e3;
         now = end;
     }
-    t.cpu_seconds = (cpu_seconds() - cpu) / (now - start);
+    t.cpu_seconds = cpu_seconds() - cpu;
     t.resident_mib = resident_mib(getpid());
     t.p50_ms = bench_median(latency, t.pushes); /* sorts */
     t.p99_ms = latency[(size_t)((double)(t.pushes - 1) * 0.99)];
@@ -242,7 +243,11 @@ static void release_crowd(const struct setup *s, struct crowd *crowd) {
     (void)close(crowd->go);
 }
 
-static void hear_crowd(const struct setup *s, struct crowd *crowd, struct measured *m) {
+/* Returns how many pushes there were. */
+static double hear_crowd(const struct setup *s, struct crowd *crowd,
+                         struct measured *m) {
+    double pushes = 0.0;
+    double cpu = 0.0;
     for (unsigned w = 0; w < s->workers; w++) {
         struct told t;
         if (read(crowd->out[w], &t, sizeof(t)) != sizeof(t)) {
@@ -250,13 +255,16 @@ static void hear_crowd(const struct setup *s, struct crowd *crowd, struct measur
         }
         (void)close(crowd->out[w]);
         (void)waitpid(crowd->pids[w], NULL, 0);
-        m->updates += (double)t.pushes / s->seconds;
+        pushes += (double)t.pushes;
+        cpu += t.cpu_seconds;
         m->p50_ms = t.p50_ms > m->p50_ms ? t.p50_ms : m->p50_ms;
         m->p99_ms = t.p99_ms > m->p99_ms ? t.p99_ms : m->p99_ms;
-        m->worker_cpu += t.cpu_seconds / s->workers;
         m->worker_mib = t.resident_mib > m->worker_mib ? t.resident_mib : m->worker_mib;
     }
+    m->updates = pushes / s->seconds;
+    m->worker_cpu = cpu * 1e3 / pushes;
     m->bytes = m->updates * 2.0 * 4.0 * (double)s->parameters; /* there and back */
+    return pushes;
 }
 
 static struct measured measure(const struct setup *s) {
@@ -270,19 +278,17 @@ static struct measured measure(const struct setup *s) {
     start_crowd(s, &crowd);
     release_crowd(s, &crowd);
     double cpu = 0.0;
-    double start = bench_now();
     for (unsigned i = 0; i < s->shards; i++) {
         cpu -= server_cpu(servers[i]);
     }
-    hear_crowd(s, &crowd, &m);
-    double seconds = bench_now() - start;
+    double pushes = hear_crowd(s, &crowd, &m);
     for (unsigned i = 0; i < s->shards; i++) {
         double mib = resident_mib(servers[i]);
         cpu += server_cpu(servers[i]);
         m.server_mib = mib > m.server_mib ? mib : m.server_mib;
         stop_server(servers[i]);
     }
-    m.server_cpu = cpu / seconds / s->shards;
+    m.server_cpu = cpu * 1e3 / pushes;
     return m;
 }
 
@@ -296,7 +302,7 @@ static uint64_t memory_needed(const struct setup *s) {
 }
 
 static void print_row(const struct setup *s, const struct measured *m, double ratio) {
-    printf("| %g | %u | %u | %.1f | %.0f | %.2f | %.2f | %.2f | %.2f | %.0f | %.0f | "
+    printf("| %g | %u | %u | %.1f | %.0f | %.2f | %.2f | %.3f | %.3f | %.0f | %.0f | "
            "%.2f |\n",
            (double)s->parameters / 1e6, s->shards, s->workers, m->updates,
            m->bytes / 1e6, m->p50_ms, m->p99_ms, m->server_cpu, m->worker_cpu,
@@ -345,7 +351,8 @@ int main(int argc, char **argv) {
     }
     printf(
         "| million parameters | shards | workers | updates/s | MB/s | p50 ms | p99 ms "
-        "| CPU of a server | CPU of a worker | MiB of a server | MiB of a worker | "
+        "| CPU ms of the servers | CPU ms of the worker | MiB of a server | MiB of a "
+        "worker | "
         "ratio |\n|--|--|--|--|--|--|--|--|--|--|--|--|\n");
     for (uint64_t p = 100000; p <= largest; p *= 10) {
         measure_model(p, seconds);
