@@ -62,3 +62,7 @@ install: build ## install programs, headers and library; PREFIX=/usr/local DESTD
 
 clean: ## remove what was built
 	@rm -rf build/release build/debug build/asan build/tsan build/fuzz build/fuzz.log
+
+.PHONY: sim
+sim: build ## millions of simulated schedules: SIM_RUNS=5000000 SIM_SEED=1
+	@$(BUILD)/tests/simulator --runs $(or $(SIM_RUNS),5000000) --seed $(or $(SIM_SEED),1)

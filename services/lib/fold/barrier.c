@@ -26,13 +26,14 @@ int tl_barrier_admit_sync(struct tl_fold *f, const struct tl_record *r,
                        " was committed without it, step %" PRIu64 " is open",
                        r->worker, r->read_version, f->version);
     }
-    if (r->read_version > f->version || w->contributed) {
+    bool has_part = w->contributed && !TL_MUTATE(contributes_twice);
+    if (r->read_version > f->version || has_part) {
         f->counters.stale++;
         return tl_fail(TL_E_STALE,
                        "worker %" PRIu32 ": computed for step %" PRIu64
                        ", but step %" PRIu64 " is open%s; pull and compute again",
                        r->worker, r->read_version, f->version,
-                       w->contributed ? " and has its part" : "");
+                       has_part ? " and has its part" : "");
     }
     if (w->from_step > f->version) {
         return tl_fail(TL_E_NOTJOINED,
@@ -94,7 +95,8 @@ static bool is_within_bound(const struct tl_fold *f, const struct tl_fold_worker
 }
 
 int tl_barrier_admit_ssp(struct tl_fold *f, const struct tl_fold_worker *w) {
-    if (tl_barrier_started(f) && is_within_bound(f, w)) {
+    if ((tl_barrier_started(f) && is_within_bound(f, w)) ||
+        TL_MUTATE(staleness_unbounded)) {
         return 0;
     }
     f->counters.stale++;

@@ -24,7 +24,9 @@ void tl_cut_done(struct tl_fold *f) {
 
 static void hold_array(struct tl_fold *f, struct tl_cut *c, const uint32_t *blocks) {
     for (size_t i = 0; i < f->block_count; i++) {
-        tl_blocks_hold(&f->pool, blocks[i]);
+        if (!TL_MUTATE(live_buffer)) {
+            tl_blocks_hold(&f->pool, blocks[i]);
+        }
         c->blocks[c->block_count++] = blocks[i];
     }
     c->array_count++;
@@ -60,7 +62,7 @@ void tl_cut_release(struct tl_cut *c) {
         return;
     }
     assert(c->held);
-    for (size_t i = 0; i < c->block_count; i++) {
+    for (size_t i = 0; i < c->block_count && !TL_MUTATE(live_buffer); i++) {
         tl_blocks_drop(&c->fold->pool, c->blocks[i]);
     }
     c->held = false;

@@ -159,7 +159,8 @@ static uint32_t staleness_bucket(uint64_t staleness) {
 static int admit_async(struct tl_fold *f, const struct tl_record *r,
                        struct tl_fold_worker *w) {
     uint64_t staleness = staleness_of(f, r);
-    if (f->config.max_staleness == 0 || staleness <= f->config.max_staleness) {
+    if (f->config.max_staleness == 0 || staleness <= f->config.max_staleness ||
+        TL_MUTATE(staleness_unbounded)) {
         return 0;
     }
     f->counters.stale++;

@@ -18,6 +18,7 @@
 #define TL_FOLD_INTERNAL_H
 
 #include "throughline/fold.h"
+#include "throughline/mutant.h"
 
 /* ---- blocks.c --------------------------------------------------------------- */
 

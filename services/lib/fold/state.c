@@ -147,11 +147,11 @@ static struct head head_of(const struct tl_fold *f) {
         .workers = workers,
         .identity = identity_of(f),
         .arrays = arrays_of(f),
-        .contributions = f->contributions,
+        .contributions = TL_MUTATE(barrier_left_out) ? 0 : f->contributions,
         .version = f->version,
-        .position = f->position,
+        .position = f->position + TL_MUTATE(position_apart),
         .epoch = f->epoch,
-        .rate = f->rate,
+        .rate = TL_MUTATE(rate_left_out) ? f->config.optimizer.learning_rate : f->rate,
         .beta1_power = f->beta1_power,
         .beta2_power = f->beta2_power,
         .counters = f->counters,
@@ -171,6 +171,7 @@ size_t tl_state_encode(const struct tl_fold *f, uint8_t *bytes) {
         if (w.incarnation == 0) {
             continue;
         }
+        w.sequence = TL_MUTATE(table_left_out) ? 0 : w.sequence;
         uint32_t flags =
             (w.active ? FLAG_ACTIVE : 0u) | (w.contributed ? FLAG_CONTRIBUTED : 0u);
         walk_worker(&k, &w, &flags);

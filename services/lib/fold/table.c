@@ -32,7 +32,7 @@ static int check_incarnation(const struct tl_fold_worker *w,
                        " has not joined; send JOIN first",
                        r->worker, r->incarnation);
     }
-    if (r->incarnation < w->incarnation) {
+    if (r->incarnation < w->incarnation && !TL_MUTATE(zombie_worker)) {
         return tl_fail(TL_E_FENCED,
                        "worker %" PRIu32 " incarnation %" PRIu64
                        " was replaced by incarnation %" PRIu64,
@@ -44,7 +44,7 @@ static int check_incarnation(const struct tl_fold_worker *w,
 /* What was acknowledged up to `acknowledged` and is not in this state is lost. */
 static uint64_t settle_lost(struct tl_fold *f, struct tl_fold_worker *w,
                             uint64_t acknowledged) {
-    if (acknowledged <= w->sequence) {
+    if (acknowledged <= w->sequence || TL_MUTATE(loss_not_counted)) {
         return 0;
     }
     uint64_t lost = acknowledged - w->sequence;
@@ -59,7 +59,7 @@ static uint64_t settle_lost(struct tl_fold *f, struct tl_fold_worker *w,
  * it does not make the step wait in vain. */
 static uint64_t first_step(const struct tl_fold *f, const struct tl_fold_worker *w,
                            uint64_t step) {
-    if (w->contributed) {
+    if (w->contributed && !TL_MUTATE(contributes_twice)) {
         return max_u64(step, f->version + 1);
     }
     step = max_u64(step, f->version);
@@ -99,6 +99,9 @@ int tl_table_join(struct tl_fold *f, const struct tl_record *r, uint64_t *ret_lo
     if (f->worker_end <= r->worker) {
         f->worker_end = r->worker + 1;
     }
+    if (TL_MUTATE(join_resets_sequence)) {
+        w->sequence = 0;
+    }
     *ret_lost = settle_lost(f, w, r->sequence);
     return 0;
 }
@@ -126,7 +129,7 @@ int tl_table_admit(struct tl_fold *f, const struct tl_record *r,
     if (rc != 0) {
         return rc;
     }
-    if (r->sequence <= w->sequence) {
+    if (r->sequence <= w->sequence && !TL_MUTATE(dedup_off)) {
         f->counters.duplicated++;
         return tl_fail(TL_E_DUPLICATE,
                        "worker %" PRIu32 " sequence %" PRIu64

@@ -22,7 +22,8 @@ static int compare_u64(uint64_t a, uint64_t b) {
 
 int tl_snapshot_compare(const struct tl_snapshot_key *a,
                         const struct tl_snapshot_key *b) {
-    const int by_epoch = compare_u64(a->epoch, b->epoch);
+    const int by_epoch =
+        TL_MUTATE(newest_version_wins) ? 0 : compare_u64(a->epoch, b->epoch);
     return by_epoch != 0 ? by_epoch : compare_u64(a->version, b->version);
 }
 

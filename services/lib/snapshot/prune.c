@@ -37,7 +37,7 @@ static int judge(struct tl_store *store, const struct tl_snapshot_key *key,
 static int find_bounds(struct pruning *p) {
     for (size_t i = 0; i < p->catalog->count && p->complete < p->keep; i++) {
         const struct tl_catalog_entry *e = &p->catalog->entries[i];
-        bool is_complete = false;
+        bool is_complete = TL_MUTATE(clean_up_first);
         const int r = e->part[0] == '\0' ? judge(p->store, &e->key, &is_complete) : 0;
         if (r < 0) {
             return r;

@@ -32,6 +32,9 @@ static int take_stored(void *ctx, const void *bytes, size_t size) {
 }
 
 static int judge_part(const struct part_reading *p) {
+    if (TL_MUTATE(parts_not_checked)) {
+        return 0;
+    }
     if (p->bytes != p->part->bytes) {
         return tl_fail(TL_E_CORRUPT, "%s: %" PRIu64 " bytes instead of %" PRIu64,
                        p->name, p->bytes, p->part->bytes);
@@ -101,7 +104,7 @@ static int judge_state(struct reading *g) {
                        "the state has %" PRIu64 " bytes instead of %" PRIu64, g->bytes,
                        g->m->state_bytes);
     }
-    return strcmp(hex, g->m->sha256) == 0
+    return strcmp(hex, g->m->sha256) == 0 || TL_MUTATE(parts_not_checked)
                ? 0
                : tl_fail(TL_E_CORRUPT, "the state does not match its SHA-256");
 }

@@ -2,6 +2,7 @@
 #ifndef SNAPSHOT_INTERNAL_H
 #define SNAPSHOT_INTERNAL_H
 
+#include "throughline/mutant.h"
 #include "throughline/snapshot.h"
 
 /* ---- store.c ------------------------------------------------------------------- */

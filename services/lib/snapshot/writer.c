@@ -194,6 +194,7 @@ static int complete(struct tl_snapshot_writer *w) {
     int r = w->failure < 0 ? w->failure : tl_codec_end(w->codec);
     if (r == 0 && w->out != NULL) {
         r = close_part(w);
+        r = TL_MUTATE(manifest_first) ? 0 : r;
     }
     if (r == 0) {
         r = tl_sha256_end(w->sha, w->m.sha256);
@@ -201,7 +202,7 @@ static int complete(struct tl_snapshot_writer *w) {
     if (r == 0) {
         r = tl_store_settle(w->store, false);
     }
-    if (r == 0) {
+    if (r == 0 && !TL_MUTATE(manifest_first)) {
         r = read_back(w);
     }
     return r < 0 ? r : write_manifest(w);
