@@ -12,7 +12,7 @@ set_target_properties(tl_public PROPERTIES
   VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}
   LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/throughline.map)
-target_link_libraries(tl_public PRIVATE tl_log tl_member tl_wire tl_codec tl_base m)
+target_link_libraries(tl_public PRIVATE tl_log tl_member tl_chain tl_wire tl_codec tl_base m)
 target_link_options(tl_public PRIVATE
   -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/throughline.map -Wl,--as-needed)
 

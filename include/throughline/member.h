@@ -15,6 +15,7 @@
  *                       token: random, tells a flushed Redis from the one before
  *   end           string, JSON: why the job ended, by whom
  *   retired       hash  "worker/incarnation" -> step
+ *   chains        hash  shard -> configuration of its chain, and who has shown itself
  *   news          channel
  * Heartbeats put off their expiry by a day: an abandoned run disappears by itself.
  * Liveness is judged by each observer on its own monotonic clock: an entry whose beat
@@ -26,6 +27,7 @@
 #ifndef THROUGHLINE_MEMBER_H
 #define THROUGHLINE_MEMBER_H
 
+#include "throughline/chain.h"
 #include "throughline/error.h"
 #include "throughline/wire.h"
 
@@ -160,6 +162,28 @@ TL_MUST_USE int tl_member_next_incarnation(struct tl_member *m, enum tl_role rol
 TL_MUST_USE int tl_member_retire(struct tl_member *m, uint32_t worker,
                                  uint64_t incarnation, uint64_t step,
                                  int64_t deadline_ms, uint64_t *ret_step);
+
+/* ---- chains: chain.h's arbiter, in Redis ---- */
+
+struct tl_chain_place {
+    uint32_t shard;
+    uint32_t length; /* slots of its chain */
+};
+/* As tl_chain_arbiter_show(), and what it says now. TL_E_CORRUPT: see above. */
+TL_MUST_USE int tl_member_chain_show(struct tl_member *m,
+                                     const struct tl_chain_place *place,
+                                     struct tl_chain_node node,
+                                     const struct tl_chain_config *known, uint64_t seen,
+                                     int64_t deadline_ms,
+                                     struct tl_chain_look *ret_look);
+/* As tl_chain_arbiter_decide(): whether it was decided is what the look shows. After
+ * TL_E_UNAVAILABLE nobody knows. The epoch that newest_epoch() shows is raised too. */
+TL_MUST_USE int tl_member_chain_decide(struct tl_member *m,
+                                       const struct tl_chain_place *place,
+                                       uint64_t expected,
+                                       const struct tl_chain_config *next, bool forms,
+                                       int64_t deadline_ms,
+                                       struct tl_chain_look *ret_look);
 
 /* Declare the end; the first declaration stands. */
 TL_MUST_USE int tl_member_declare_end(struct tl_member *m, const char *reason,

@@ -126,7 +126,8 @@ void chain_pulse(struct tl_chain *c);
 
 /* flow.c */
 void chain_flow(struct tl_chain *c); /* send, commit and forget what can be now */
-uint64_t chain_acknowledged(const struct tl_chain *c);
+/* What the last ACK says, or would; false: nothing can be said yet. */
+bool chain_acknowledged(const struct tl_chain *c, uint64_t *ret_position);
 void chain_acknowledge(struct tl_chain *c);
 void chain_follow(struct tl_chain *c, struct tl_chain_node node, bool is_joiner);
 void chain_unfollow(struct tl_chain *c);

@@ -145,19 +145,19 @@ static bool commit(struct tl_chain *c) {
 }
 
 /* periodic: what a node has is acknowledged when all below have it too. */
-uint64_t chain_acknowledged(const struct tl_chain *c) {
+bool chain_acknowledged(const struct tl_chain *c, uint64_t *ret_position) {
     const struct chain_follower *f = &c->follower;
-    if (chain_is_strict(c) || !f->counts) {
-        return c->committed;
-    }
-    return is_fed(f) ? min_u64(f->acked, c->committed) : 0;
+    bool has_below = !chain_is_strict(c) && f->counts;
+    *ret_position = has_below ? min_u64(f->acked, c->committed) : c->committed;
+    return !has_below || is_fed(f);
 }
 
 void chain_acknowledge(struct tl_chain *c) {
-    uint64_t position = chain_acknowledged(c);
+    uint64_t position;
     bool has_state = chain_is_member(c) || c->is_complete;
-    struct tl_chain_message *m =
-        has_state && position > 0 ? chain_send(c, chain_source(c), TL_CHAIN_ACK) : NULL;
+    struct tl_chain_message *m = has_state && chain_acknowledged(c, &position)
+                                     ? chain_send(c, chain_source(c), TL_CHAIN_ACK)
+                                     : NULL;
     if (m != NULL) {
         m->position = position;
     }

@@ -135,7 +135,8 @@ void chain_greet(struct tl_chain *c, struct tl_chain_node node) {
     if (m != NULL) {
         m->view = c->config;
         m->position = c->ring.last;
-        m->committed = chain_acknowledged(c);
+        uint64_t position;
+        m->committed = chain_acknowledged(c, &position) ? position : 0;
     }
 }
 

@@ -34,8 +34,7 @@ static void pause_for(int64_t ms) {
     (void)nanosleep(&t, NULL);
 }
 
-static int until_deadline(struct tl_member *m, int64_t deadline_ms, call_fn call,
-                          void *ctx) {
+int tl_member_until(struct tl_member *m, int64_t deadline_ms, call_fn call, void *ctx) {
     int64_t pause_ms = PAUSE_MIN_MS;
     int64_t left_ms = deadline_ms - tl_now_ms();
     if (left_ms <= 0) {
@@ -81,7 +80,7 @@ int tl_member_raise_epoch(struct tl_member *m, uint32_t shard, uint64_t floor,
     struct raise_call c = {shard, floor, 0, is_ours ? &self : NULL};
     int rc = check_floor("an epoch", floor);
     if (rc == 0) {
-        rc = until_deadline(m, deadline_ms, raise_once, &c);
+        rc = tl_member_until(m, deadline_ms, raise_once, &c);
     }
     if (rc != 0) {
         return rc;
@@ -118,7 +117,7 @@ int tl_member_next_incarnation(struct tl_member *m, enum tl_role role, uint32_t 
     struct incarnation_call c = {role, index, floor, 0};
     int rc = check_floor("an incarnation", floor);
     if (rc == 0) {
-        rc = until_deadline(m, deadline_ms, incarnation_once, &c);
+        rc = tl_member_until(m, deadline_ms, incarnation_once, &c);
     }
     if (rc == 0) {
         *ret_incarnation = c.incarnation;
@@ -143,7 +142,7 @@ int tl_member_retire(struct tl_member *m, uint32_t worker, uint64_t incarnation,
     struct retire_call c = {worker, incarnation, step, 0};
     int rc = check_floor("a step", step);
     if (rc == 0) {
-        rc = until_deadline(m, deadline_ms, retire_once, &c);
+        rc = tl_member_until(m, deadline_ms, retire_once, &c);
     }
     if (rc == 0) {
         *ret_step = c.given;
@@ -190,7 +189,7 @@ int tl_member_declare_end(struct tl_member *m, const char *reason,
         return rc;
     }
     c.ours = text;
-    rc = until_deadline(m, deadline_ms, declare_once, &c);
+    rc = tl_member_until(m, deadline_ms, declare_once, &c);
     free(text);
     if (rc != 0) {
         return rc;
@@ -224,5 +223,5 @@ static void stop_registering(struct tl_member *m, int64_t deadline_ms) {
 
 int tl_member_erase_run(struct tl_member *m, int64_t deadline_ms) {
     stop_registering(m, deadline_ms);
-    return until_deadline(m, deadline_ms, erase_once, NULL);
+    return tl_member_until(m, deadline_ms, erase_once, NULL);
 }

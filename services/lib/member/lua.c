@@ -1,6 +1,6 @@
 /* lua.c - what happens inside Redis in one piece: the scripts' texts.
  *
- * KEYS are always the run's seven, in the order of enum tl_key. 64-bit numbers stay
+ * KEYS are always the run's eight, in the order of enum tl_key. 64-bit numbers stay
  * decimal strings, since Lua's are doubles; they are compared by length, then by text.
  * A number in Redis that is none (somebody else wrote it) counts as absent where the
  * writer knows better, and is an error where it would be believed. */
@@ -9,7 +9,7 @@
 /* clang-format off: a line of C for a line of Lua. */
 
 #define PRELUDE                                                                        \
-    "local members, epochs, incarnations, origin, ending, retired, news = "            \
+    "local members, epochs, incarnations, origin, ending, retired, news, chains = "    \
     "unpack(KEYS)\n"                                                                   \
     "local hashes = {epochs = epochs, incarnations = incarnations}\n"                  \
     "local function is_number(v)\n"                                                    \
@@ -140,10 +140,88 @@ static const char leave_lua[] =
             "end\n"
             "return 1\n";
 
+/* The chain of one shard is fields of `chains`: "SHARD" its configuration, "SHARD/life"
+ * and "SHARD/present/SLOT", as in struct tl_chain_arbiter, whose functions these
+ * are. ARGV begins with 1 shard   2 length   3 seconds. */
+#define CHAIN                                                                          \
+    PRELUDE                                                                            \
+    "local shard, length, seconds = unpack(ARGV, 1, 3)\n"                              \
+    "local function get(field) return redis.call('HGET', chains, shard .. field) end\n" \
+    "local function set(field, value)\n"                                               \
+    "  redis.call('HSET', chains, shard .. field, value)\n"                            \
+    "end\n"                                                                            \
+    "local function number_of(text) return string.match(text, '^(%d+) %d+') end\n"     \
+    "local function nodes_of(text) return string.gmatch(text, ' (%d+):(%d+)') end\n"   \
+    "local function has(text, slot, life)\n"                                           \
+    "  local node = ' ' .. slot .. ':' .. life .. ' '\n"                               \
+    "  return string.find(text .. ' ', node, 1, true) ~= nil\n"                        \
+    "end\n"                                                                            \
+    "local config = get('') or '0 0'\n"                                                \
+    "if not number_of(config) then return damaged(chains .. ' field ' .. shard) end\n" \
+    "local function is_settled()\n"                                                    \
+    "  local settled = false\n"                                                        \
+    "  for slot in nodes_of(config) do\n"                                              \
+    "    if not get('/present/' .. slot) then return false end\n"                      \
+    "    settled = true\n"                                                             \
+    "  end\n"                                                                          \
+    "  return settled\n"                                                               \
+    "end\n"                                                                            \
+    "local function is_vacant()\n"                                                     \
+    "  for slot = 0, tonumber(length) - 1 do\n"                                        \
+    "    if not get('/present/' .. slot) then return false end\n"                      \
+    "  end\n"                                                                          \
+    "  for slot, life in nodes_of(config) do\n"                                        \
+    "    if get('/present/' .. slot) == life then return false end\n"                  \
+    "  end\n"                                                                          \
+    "  return true\n"                                                                  \
+    "end\n"                                                                            \
+    "local function look()\n"                                                          \
+    "  redis.call('EXPIRE', chains, seconds)\n"                                        \
+    "  return {get('/life') or '0', config, is_settled() and '1' or '0',\n"            \
+    "          is_vacant() and '1' or '0'}\n"                                          \
+    "end\n"
+
+/* ARGV: 4 slot   5 incarnation   6 newest configuration known   7 life of Redis seen
+ *       8 a life for an empty one */
+static const char chain_show_lua[] = CHAIN
+    "local slot, incarnation, known, seen, life = unpack(ARGV, 4, 8)\n"
+    "if not get('/life') then set('/life', life) end\n"
+    "if above(number_of(known), number_of(config)) then\n"
+    "  config = known\n"
+    "  set('', config)\n"
+    "end\n"
+    "local is_informed = has(config, slot, incarnation) or\n"
+    "                    number_of(known) == number_of(config)\n"
+    "if seen == get('/life') and is_informed then\n"
+    "  set('/present/' .. slot, incarnation)\n"
+    "end\n"
+    "return look()\n";
+
+/* ARGV: 4 the number expected   5 the next configuration   6 '1': begins anew
+ * The epoch is raised where workers and servers look for it. */
+static const char chain_decide_lua[] = CHAIN
+    "local expected, next, forms = unpack(ARGV, 4, 6)\n"
+    "local is_next = number_of(config) == expected and above(number_of(next), expected)\n"
+    "local is_allowed\n"
+    "if forms == '1' then is_allowed = is_vacant() else is_allowed = is_settled() end\n"
+    "if is_next and is_allowed then\n"
+    "  for slot, life in nodes_of(next) do\n"
+    "    if not has(config, slot, life) then set('/present/' .. slot, life) end\n"
+    "  end\n"
+    "  config = next\n"
+    "  set('', config)\n"
+    "  raise(epochs, shard, string.match(next, '^%d+ (%d+)'))\n"
+    "  redis.call('EXPIRE', epochs, seconds)\n"
+    "  redis.call('PUBLISH', news, 'chain/' .. shard)\n"
+    "end\n"
+    "return look()\n";
+
 /* clang-format on */
 
 const char *const tl_script_texts[TL_SCRIPT_COUNT] = {
     [TL_SCRIPT_BEAT] = beat_lua,     [TL_SCRIPT_RAISE] = raise_lua,
     [TL_SCRIPT_RETIRE] = retire_lua, [TL_SCRIPT_DECLARE] = declare_lua,
     [TL_SCRIPT_LEAVE] = leave_lua,
+    [TL_SCRIPT_CHAIN_SHOW] = chain_show_lua,
+    [TL_SCRIPT_CHAIN_DECIDE] = chain_decide_lua,
 };

@@ -39,11 +39,14 @@ enum tl_script {
     TL_SCRIPT_RETIRE,
     TL_SCRIPT_DECLARE,
     TL_SCRIPT_LEAVE,
+    TL_SCRIPT_CHAIN_SHOW,
+    TL_SCRIPT_CHAIN_DECIDE,
     TL_SCRIPT_COUNT
 };
 extern const char *const tl_script_texts[TL_SCRIPT_COUNT];
 
-#define TL_KEYS_COUNT 7u
+#define TL_KEYS_COUNT 8u
+#define TL_KEYS_TEXT  "8"
 enum tl_key {
     TL_KEY_MEMBERS,
     TL_KEY_EPOCHS,
@@ -51,7 +54,8 @@ enum tl_key {
     TL_KEY_ORIGIN,
     TL_KEY_END,
     TL_KEY_RETIRED,
-    TL_KEY_NEWS
+    TL_KEY_NEWS,
+    TL_KEY_CHAINS
 };
 struct tl_keys {
     char names[TL_KEYS_COUNT][160];
@@ -67,6 +71,8 @@ TL_MUST_USE int tl_redis_subscribe(struct tl_redis *r, const char *channel);
 int tl_redis_fd(const struct tl_redis *r);
 /* Take in what has arrived on a readable subscription. */
 TL_MUST_USE int tl_redis_drain(struct tl_redis *r);
+
+#define TL_KEEP_SECONDS "86400" /* an abandoned run's keys disappear after it */
 
 /* ---- scripts.c: the scripts as functions -------------------------------------- */
 
@@ -174,6 +180,12 @@ void tl_member_wake(const struct tl_member *m);
 int64_t tl_member_age_locked(const struct tl_member *m);
 /* Keep the first declaration of the end; whether this is it. Locked. */
 bool tl_member_keep_end_locked(struct tl_member *m, const char *end);
+
+/* calls.c: try until the deadline, each time on a connection of its own. */
+TL_MUST_USE int tl_member_until(struct tl_member *m, int64_t deadline_ms,
+                                int (*call)(struct tl_redis *r, struct tl_member *m,
+                                            void *ctx),
+                                void *ctx);
 
 /* driver.c: the thread's program; `arg` is the member. */
 void *tl_member_drive(void *arg);

@@ -244,7 +244,7 @@ static bool is_unknown_script(int rc) {
 int tl_redis_script(struct tl_redis *r, enum tl_script script,
                     const struct tl_keys *keys, int argc, const char **argv,
                     redisReply **ret_reply) {
-    const char *args[ARGS_MAX] = {"EVALSHA", r->sha[script], "7"};
+    const char *args[ARGS_MAX] = {"EVALSHA", r->sha[script], TL_KEYS_TEXT};
     int n = 3;
     for (size_t i = 0; i < TL_KEYS_COUNT; i++) {
         args[n++] = keys->names[i];

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_SECONDS "86400"
 #define NUMBER_MAX   24u
 #define FIXED_ARGS   11 /* of a heartbeat, before the pairs */
 
@@ -23,6 +22,7 @@ void tl_keys_make(const char *job, const char *run, struct tl_keys *ret_keys) {
         [TL_KEY_END] = "end",
         [TL_KEY_RETIRED] = "retired",
         [TL_KEY_NEWS] = "news",
+        [TL_KEY_CHAINS] = "chains",
     };
     for (size_t i = 0; i < TL_KEYS_COUNT; i++) {
         (void)snprintf(ret_keys->names[i], sizeof(ret_keys->names[i]), "tl:{%s/%s}:%s",
@@ -185,7 +185,7 @@ static int beat_arguments(const struct tl_beat *b, const char *entry,
         t->field,     entry,          b->is_news ? "1" : "0",
         fence,        t->fence_field, t->ours,
         t->token,     t->age,         b->end,
-        KEEP_SECONDS, t->most};
+        TL_KEEP_SECONDS, t->most};
     memcpy(args, fixed, sizeof(fixed));
     int epochs = b->self == NULL ? 0 : append_epochs(b->epochs, t, args + FIXED_ARGS);
     return FIXED_ARGS + epochs;
@@ -307,7 +307,7 @@ int tl_script_raise_epoch(struct tl_redis *r, const struct tl_keys *keys,
         }
     }
     const char *args[] = {"epochs",     number, least,
-                          KEEP_SECONDS, field,  entry == NULL ? "" : entry};
+                          TL_KEEP_SECONDS, field,  entry == NULL ? "" : entry};
     int rc = script_number(r, TL_SCRIPT_RAISE, keys, 6, args, "an epoch", ret_epoch);
     free(entry);
     return rc;
@@ -319,7 +319,7 @@ int tl_script_next_incarnation(struct tl_redis *r, const struct tl_keys *keys,
     char field[TL_FIELD_MAX], least[NUMBER_MAX];
     tl_entry_field(role, index, field);
     (void)snprintf(least, sizeof(least), "%" PRIu64, floor);
-    const char *args[] = {"incarnations", field, least, KEEP_SECONDS, "", ""};
+    const char *args[] = {"incarnations", field, least, TL_KEEP_SECONDS, "", ""};
     return script_number(r, TL_SCRIPT_RAISE, keys, 6, args, "an incarnation",
                          ret_incarnation);
 }
@@ -329,14 +329,14 @@ int tl_script_retire(struct tl_redis *r, const struct tl_keys *keys, uint32_t wo
     char field[2 * NUMBER_MAX], least[NUMBER_MAX];
     (void)snprintf(field, sizeof(field), "%" PRIu32 "/%" PRIu64, worker, incarnation);
     (void)snprintf(least, sizeof(least), "%" PRIu64, step);
-    const char *args[] = {field, least, KEEP_SECONDS};
+    const char *args[] = {field, least, TL_KEEP_SECONDS};
     return script_number(r, TL_SCRIPT_RETIRE, keys, 3, args, "a retired worker",
                          ret_step);
 }
 
 int tl_script_declare(struct tl_redis *r, const struct tl_keys *keys, const char *end,
                       char *ret_end, size_t size) {
-    const char *args[] = {end, KEEP_SECONDS, "end"};
+    const char *args[] = {end, TL_KEEP_SECONDS, "end"};
     redisReply *reply;
     int rc = tl_redis_script(r, TL_SCRIPT_DECLARE, keys, 3, args, &reply);
     if (rc != 0) {
