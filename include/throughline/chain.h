@@ -81,10 +81,9 @@ struct tl_chain_arbiter {
                                              slot; 0: none since Redis is empty */
 };
 
-/* What the arbiter says of itself. Not settled: Redis has lost what it knew, and a
- * member of the configuration has not yet said that it knows of no newer one; until
- * then nothing is decided. Vacant: every slot shows a replica that is not in the
- * configuration, so nobody of it lives, and a new chain may begin. */
+/* What the arbiter says of itself. Not settled: since Redis lost what it knew, some
+ * slot has not shown itself; nothing is decided. Vacant: settled, and nobody who is in
+ * the configuration has been seen: all of it is dead, and a new chain may begin. */
 struct tl_chain_look {
     uint64_t life;
     struct tl_chain_config config;
@@ -99,7 +98,7 @@ void tl_chain_arbiter_show(struct tl_chain_arbiter *a, struct tl_chain_node node
                            const struct tl_chain_config *known, uint64_t seen,
                            uint64_t life);
 /* Replace the configuration numbered `expected` by `next`; `forms`: begin anew, which
- * needs a vacant chain of `length` slots, and otherwise needs a settled one. */
+ * needs a vacant chain. `length`: slots of the deployment. */
 bool tl_chain_arbiter_decide(struct tl_chain_arbiter *a, uint64_t expected,
                              const struct tl_chain_config *next, bool forms,
                              uint32_t length);

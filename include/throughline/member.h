@@ -178,12 +178,10 @@ TL_MUST_USE int tl_member_chain_show(struct tl_member *m,
                                      struct tl_chain_look *ret_look);
 /* As tl_chain_arbiter_decide(): whether it was decided is what the look shows. After
  * TL_E_UNAVAILABLE nobody knows. The epoch that newest_epoch() shows is raised too. */
-TL_MUST_USE int tl_member_chain_decide(struct tl_member *m,
-                                       const struct tl_chain_place *place,
-                                       uint64_t expected,
-                                       const struct tl_chain_config *next, bool forms,
-                                       int64_t deadline_ms,
-                                       struct tl_chain_look *ret_look);
+TL_MUST_USE int
+tl_member_chain_decide(struct tl_member *m, const struct tl_chain_place *place,
+                       uint64_t expected, const struct tl_chain_config *next,
+                       bool forms, int64_t deadline_ms, struct tl_chain_look *ret_look);
 
 /* Declare the end; the first declaration stands. */
 TL_MUST_USE int tl_member_declare_end(struct tl_member *m, const char *reason,

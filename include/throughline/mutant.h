@@ -35,6 +35,8 @@
     X(manifest_first, "the manifest is visible before its parts are")                  \
     X(clean_up_first, "old snapshots are removed before the new one is there")         \
     X(parts_not_checked, "a damaged part is loaded")                                   \
+    X(hole_skipped, "a reader goes on behind a hole in the log")                       \
+    X(trimmed_too_far, "the log is trimmed above the oldest snapshot")                 \
     X(newest_version_wins, "a fenced writer's snapshot wins by its higher version")
 
 #ifdef TL_MUTANTS

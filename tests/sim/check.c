@@ -245,7 +245,7 @@ void sim_check_lost(struct sim *s, const struct tl_chain_config *before) {
         }
     }
     const struct sim_replica *head = living(s, s->latest.nodes[0]);
-    uint64_t last = head != NULL ? tl_chain_last(head->chain) : 0;
+    uint64_t last = head != NULL ? tl_chain_committed(head->chain) : 0;
     s->history.broken++;
     s->is_cut_short = !is_strict(s); /* its own last few records are nobody else's */
     s->history.leader_count = 0;

@@ -9,6 +9,7 @@
  *   check.c     what must hold after every step
  *   schedule.c  one run from its seed to its verdict; smaller ones that fail alike
  *   store.c     snapshots in a store that fails
+ *   log.c       a durable log, who appends to it and who folds it
  *   main.c      many runs, or one told in full
  */
 #ifndef TL_SIM_H
@@ -305,6 +306,12 @@ void sim_run(struct sim *s, uint64_t seed, uint32_t mask, bool is_told);
 void sim_done(struct sim *s);
 /* The smallest mask found with which `seed` breaks the same invariant. */
 uint32_t sim_minimise(struct sim *s, uint64_t seed);
+
+/* ---- log.c
+ * ------------------------------------------------------------------------------ */
+
+/* A run of a durable log, its workers and its servers; as sim_store_run(). */
+bool sim_log_run(uint64_t seed, char *ret_verdict, size_t size);
 
 /* ---- store.c
  * --------------------------------------------------------------------------- */

@@ -1,37 +1,29 @@
 /* arbiter.c - what Redis decides about one shard's chain, as a pure function.
  *
  * A Redis that was emptied must not be talked into a second history by whoever comes
- * first. It may have known a configuration that its members were about to learn of. So
- * it decides nothing until every slot of the configuration that it was shown has shown
- * itself: any member that knew a newer one has then said so. A member that died is
- * vouched for by the process that has taken its slot. */
+ * first: somebody who is not there yet may have been in a newer chain. So it decides
+ * nothing until every slot of the deployment has shown itself. Whatever was committed
+ * last was committed by a chain all of whose members knew it: if one of them lives, it
+ * has then said so. A member that died is vouched for by the process in its slot. */
 #include "chain_internal.h"
 
-static uint64_t present(const struct tl_chain_arbiter *a, struct tl_chain_node node) {
-    return a->present[node.slot];
-}
-
-static bool is_settled(const struct tl_chain_arbiter *a) {
-    bool is_settled = a->config.count > 0;
-    for (uint32_t i = 0; i < a->config.count; i++) {
-        is_settled = is_settled &&
-                     (present(a, a->config.nodes[i]) != 0 || TL_MUTATE(flush_forgets));
-    }
-    return is_settled;
-}
-
-static bool is_vacant(const struct tl_chain_arbiter *a, uint32_t length) {
+static bool is_settled(const struct tl_chain_arbiter *a, uint32_t length) {
     for (uint32_t slot = 0; slot < length; slot++) {
-        if (a->present[slot] == 0 && !TL_MUTATE(dead_slot_guessed)) {
-            return false;
-        }
-    }
-    for (uint32_t i = 0; i < a->config.count; i++) {
-        if (present(a, a->config.nodes[i]) == a->config.nodes[i].incarnation) {
+        if (a->present[slot] == 0) {
             return false;
         }
     }
     return true;
+}
+
+static bool is_vacant(const struct tl_chain_arbiter *a, uint32_t length) {
+    for (uint32_t i = 0; i < a->config.count; i++) {
+        struct tl_chain_node node = a->config.nodes[i];
+        if (a->present[node.slot] == node.incarnation) {
+            return false;
+        }
+    }
+    return is_settled(a, length) || TL_MUTATE(dead_slot_guessed);
 }
 
 void tl_chain_arbiter_show(struct tl_chain_arbiter *a, struct tl_chain_node node,
@@ -43,7 +35,7 @@ void tl_chain_arbiter_show(struct tl_chain_arbiter *a, struct tl_chain_node node
     }
     bool is_informed =
         tl_chain_find(&a->config, node) >= 0 || known->number == a->config.number;
-    if ((seen == a->life && is_informed) || TL_MUTATE(flush_forgets)) {
+    if (seen == a->life && is_informed) {
         a->present[node.slot] = node.incarnation;
     }
 }
@@ -62,7 +54,8 @@ bool tl_chain_arbiter_decide(struct tl_chain_arbiter *a, uint64_t expected,
                              const struct tl_chain_config *next, bool forms,
                              uint32_t length) {
     bool is_next = a->config.number == expected && next->number > expected;
-    bool is_allowed = forms ? is_vacant(a, length) : is_settled(a);
+    bool is_allowed = forms ? is_vacant(a, length)
+                            : is_settled(a, length) || TL_MUTATE(flush_forgets);
     if (!(is_next || TL_MUTATE(check_then_write)) || !is_allowed) {
         return false;
     }
@@ -75,6 +68,7 @@ struct tl_chain_look tl_chain_arbiter_look(const struct tl_chain_arbiter *a,
                                            uint32_t length) {
     return (struct tl_chain_look){.life = a->life,
                                   .config = a->config,
-                                  .is_settled = is_settled(a),
+                                  .is_settled =
+                                      is_settled(a, length) || TL_MUTATE(flush_forgets),
                                   .is_vacant = is_vacant(a, length)};
 }

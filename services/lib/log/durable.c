@@ -117,7 +117,9 @@ int tl_log_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
 int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position,
                 int64_t deadline_ms) {
     return position > log->span
-               ? log->ops->trim(log, shard, position - log->span, deadline_ms)
+               ? log->ops->trim(log, shard,
+                                position - (TL_MUTATE(trimmed_too_far) ? 0 : log->span),
+                                deadline_ms)
                : 0;
 }
 

@@ -13,6 +13,7 @@
 #define TL_LOG_DURABLE_H
 
 #include "throughline/log.h"
+#include "throughline/mutant.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

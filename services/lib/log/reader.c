@@ -68,7 +68,7 @@ void tl_reader_free(struct tl_reader *r) {
 
 /* Positions have no gaps: what is missing was removed, by us too early or by others. */
 static int check_next(const struct tl_reader *r, uint64_t position) {
-    if (position == r->position + 1) {
+    if (position == r->position + 1 || TL_MUTATE(hole_skipped)) {
         return 0;
     }
     return tl_fail(TL_E_NOTFOUND,

@@ -87,11 +87,10 @@ int tl_member_chain_show(struct tl_member *m, const struct tl_chain_place *place
     write_number(seen_life, seen);
     write_number(life, tl_random_u64() | 1u);
     tl_chain_config_format(known, text);
-    struct chain_call c = {
-        .script = TL_SCRIPT_CHAIN_SHOW,
-        .argc = 8,
-        .args = {shard, length, TL_KEEP_SECONDS, slot, incarnation, text, seen_life,
-                 life}};
+    struct chain_call c = {.script = TL_SCRIPT_CHAIN_SHOW,
+                           .argc = 8,
+                           .args = {shard, length, TL_KEEP_SECONDS, slot, incarnation,
+                                    text, seen_life, life}};
     return call(m, &c, deadline_ms, ret_look);
 }
 
@@ -105,9 +104,9 @@ int tl_member_chain_decide(struct tl_member *m, const struct tl_chain_place *pla
     write_number(length, place->length);
     write_number(number, expected);
     tl_chain_config_format(next, text);
-    struct chain_call c = {.script = TL_SCRIPT_CHAIN_DECIDE,
-                           .argc = 6,
-                           .args = {shard, length, TL_KEEP_SECONDS, number, text,
-                                    forms ? "1" : "0"}};
+    struct chain_call c = {
+        .script = TL_SCRIPT_CHAIN_DECIDE,
+        .argc = 6,
+        .args = {shard, length, TL_KEEP_SECONDS, number, text, forms ? "1" : "0"}};
     return call(m, &c, deadline_ms, ret_look);
 }

@@ -146,7 +146,8 @@ static const char leave_lua[] =
 #define CHAIN                                                                          \
     PRELUDE                                                                            \
     "local shard, length, seconds = unpack(ARGV, 1, 3)\n"                              \
-    "local function get(field) return redis.call('HGET', chains, shard .. field) end\n" \
+    "local function get(field) return redis.call('HGET', chains, shard .. field) "     \
+    "end\n"                                                                            \
     "local function set(field, value)\n"                                               \
     "  redis.call('HSET', chains, shard .. field, value)\n"                            \
     "end\n"                                                                            \
@@ -159,21 +160,16 @@ static const char leave_lua[] =
     "local config = get('') or '0 0'\n"                                                \
     "if not number_of(config) then return damaged(chains .. ' field ' .. shard) end\n" \
     "local function is_settled()\n"                                                    \
-    "  local settled = false\n"                                                        \
-    "  for slot in nodes_of(config) do\n"                                              \
-    "    if not get('/present/' .. slot) then return false end\n"                      \
-    "    settled = true\n"                                                             \
-    "  end\n"                                                                          \
-    "  return settled\n"                                                               \
-    "end\n"                                                                            \
-    "local function is_vacant()\n"                                                     \
     "  for slot = 0, tonumber(length) - 1 do\n"                                        \
     "    if not get('/present/' .. slot) then return false end\n"                      \
     "  end\n"                                                                          \
+    "  return true\n"                                                                  \
+    "end\n"                                                                            \
+    "local function is_vacant()\n"                                                     \
     "  for slot, life in nodes_of(config) do\n"                                        \
     "    if get('/present/' .. slot) == life then return false end\n"                  \
     "  end\n"                                                                          \
-    "  return true\n"                                                                  \
+    "  return is_settled()\n"                                                          \
     "end\n"                                                                            \
     "local function look()\n"                                                          \
     "  redis.call('EXPIRE', chains, seconds)\n"                                        \
@@ -183,25 +179,26 @@ static const char leave_lua[] =
 
 /* ARGV: 4 slot   5 incarnation   6 newest configuration known   7 life of Redis seen
  *       8 a life for an empty one */
-static const char chain_show_lua[] = CHAIN
-    "local slot, incarnation, known, seen, life = unpack(ARGV, 4, 8)\n"
-    "if not get('/life') then set('/life', life) end\n"
-    "if above(number_of(known), number_of(config)) then\n"
-    "  config = known\n"
-    "  set('', config)\n"
-    "end\n"
-    "local is_informed = has(config, slot, incarnation) or\n"
-    "                    number_of(known) == number_of(config)\n"
-    "if seen == get('/life') and is_informed then\n"
-    "  set('/present/' .. slot, incarnation)\n"
-    "end\n"
-    "return look()\n";
+static const char chain_show_lua[] =
+    CHAIN "local slot, incarnation, known, seen, life = unpack(ARGV, 4, 8)\n"
+          "if not get('/life') then set('/life', life) end\n"
+          "if above(number_of(known), number_of(config)) then\n"
+          "  config = known\n"
+          "  set('', config)\n"
+          "end\n"
+          "local is_informed = has(config, slot, incarnation) or\n"
+          "                    number_of(known) == number_of(config)\n"
+          "if seen == get('/life') and is_informed then\n"
+          "  set('/present/' .. slot, incarnation)\n"
+          "end\n"
+          "return look()\n";
 
 /* ARGV: 4 the number expected   5 the next configuration   6 '1': begins anew
  * The epoch is raised where workers and servers look for it. */
 static const char chain_decide_lua[] = CHAIN
     "local expected, next, forms = unpack(ARGV, 4, 6)\n"
-    "local is_next = number_of(config) == expected and above(number_of(next), expected)\n"
+    "local is_next = number_of(config) == expected and above(number_of(next), "
+    "expected)\n"
     "local is_allowed\n"
     "if forms == '1' then is_allowed = is_vacant() else is_allowed = is_settled() end\n"
     "if is_next and is_allowed then\n"
@@ -219,8 +216,10 @@ static const char chain_decide_lua[] = CHAIN
 /* clang-format on */
 
 const char *const tl_script_texts[TL_SCRIPT_COUNT] = {
-    [TL_SCRIPT_BEAT] = beat_lua,     [TL_SCRIPT_RAISE] = raise_lua,
-    [TL_SCRIPT_RETIRE] = retire_lua, [TL_SCRIPT_DECLARE] = declare_lua,
+    [TL_SCRIPT_BEAT] = beat_lua,
+    [TL_SCRIPT_RAISE] = raise_lua,
+    [TL_SCRIPT_RETIRE] = retire_lua,
+    [TL_SCRIPT_DECLARE] = declare_lua,
     [TL_SCRIPT_LEAVE] = leave_lua,
     [TL_SCRIPT_CHAIN_SHOW] = chain_show_lua,
     [TL_SCRIPT_CHAIN_DECIDE] = chain_decide_lua,

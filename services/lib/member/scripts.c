@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NUMBER_MAX   24u
-#define FIXED_ARGS   11 /* of a heartbeat, before the pairs */
+#define NUMBER_MAX 24u
+#define FIXED_ARGS 11 /* of a heartbeat, before the pairs */
 
 void tl_keys_make(const char *job, const char *run, struct tl_keys *ret_keys) {
     static const char *const parts[TL_KEYS_COUNT] = {
@@ -182,9 +182,9 @@ static int beat_arguments(const struct tl_beat *b, const char *entry,
         (void)snprintf(t->age, sizeof(t->age), "%" PRId64, b->age_ms);
     }
     const char *fixed[FIXED_ARGS] = {
-        t->field,     entry,          b->is_news ? "1" : "0",
-        fence,        t->fence_field, t->ours,
-        t->token,     t->age,         b->end,
+        t->field,        entry,          b->is_news ? "1" : "0",
+        fence,           t->fence_field, t->ours,
+        t->token,        t->age,         b->end,
         TL_KEEP_SECONDS, t->most};
     memcpy(args, fixed, sizeof(fixed));
     int epochs = b->self == NULL ? 0 : append_epochs(b->epochs, t, args + FIXED_ARGS);
@@ -306,7 +306,7 @@ int tl_script_raise_epoch(struct tl_redis *r, const struct tl_keys *keys,
             return rc;
         }
     }
-    const char *args[] = {"epochs",     number, least,
+    const char *args[] = {"epochs",        number, least,
                           TL_KEEP_SECONDS, field,  entry == NULL ? "" : entry};
     int rc = script_number(r, TL_SCRIPT_RAISE, keys, 6, args, "an epoch", ret_epoch);
     free(entry);
