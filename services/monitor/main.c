@@ -95,7 +95,7 @@ int main(int argc, char **argv) {
     }
     tl_member_close(m.member);
     tl_http_stop(m.http);
-    monitor_feed_free(m.feed);
+    tl_page_feed_free(m.feed);
     monitor_observer_free(m.observer);
     monitor_events_free(m.events);
     tl_timeline_close(m.timeline);

@@ -7,7 +7,6 @@
  *   sample.c     all of that as one line of the timeline
  *   events.c     comings and goings as lines of the timeline
  *   timeline.c   lines on their way to the file, and from it to the dashboard
- *   feed.c       the timeline in memory, for those who look on
  *   site.c       the dashboard; control.c what may be asked there
  *   gauges.c     what /metrics says
  */
@@ -19,6 +18,7 @@
 #include "throughline/job.h"
 #include "throughline/member.h"
 #include "throughline/nn.h"
+#include "throughline/page.h"
 #include "throughline/service.h"
 
 #include <jansson.h>
@@ -110,7 +110,7 @@ struct monitor_process {
     bool is_measured; /* answered at the last sample */
     struct tl_member_entry entry;
     struct monitor_counter cpu_seconds, sent_bytes, received_bytes, wait_seconds,
-        compute_seconds;
+        compute_seconds, redis_commands, stored_bytes;
     double resident_bytes;
 #define FIELD(field, metric) struct monitor_counter field;
     MONITOR_WORKER_COUNTERS(FIELD)
@@ -142,17 +142,6 @@ void monitor_events_free(struct monitor_events *e); /* NULL is legal */
 /* tl_member_config.on_event; ctx is the monitor_events. */
 void monitor_events_put(void *ctx, const struct tl_roster_event *event);
 
-/* ---- feed.c ------------------------------------------------------------ */
-
-/* The lines of the timeline, bounded in number and bytes; any thread. */
-struct monitor_feed;
-TL_MUST_USE int monitor_feed_new(const char *hello, struct monitor_feed **ret_feed);
-void monitor_feed_free(struct monitor_feed *f); /* NULL is legal */
-/* Add a line, without its end. */
-void monitor_feed_put(struct monitor_feed *f, const char *text, size_t size);
-/* tl_http_site.next; ctx is the monitor_feed. `hello` comes first. */
-char *monitor_feed_next(void *ctx, uint64_t *cursor, size_t *ret_size);
-
 /* ---- control.c --------------------------------------------------------- */
 
 /* May a viewer ask for anything? */
@@ -175,7 +164,7 @@ struct monitor {
     struct monitor_gauges *gauges;
     struct tl_timeline *timeline;      /* /dev/null when none is to be kept */
     struct tl_timeline_reader *reader; /* what all write there; NULL: none is kept */
-    struct monitor_feed *feed;
+    struct tl_page_feed *feed;
     struct tl_http *http; /* NULL: off */
     double woken_at;      /* tl_now_seconds() when viewers were woken last */
     bool is_timeline_failing;

@@ -91,6 +91,8 @@ static void read_metrics(struct monitor_process *s, const char *text) {
                           &s->resident_bytes);
     count(&s->sent_bytes, text, "throughline_sent_bytes_total", NULL);
     count(&s->received_bytes, text, "throughline_received_bytes_total", NULL);
+    count(&s->redis_commands, text, "throughline_redis_commands_total", NULL);
+    count(&s->stored_bytes, text, "throughline_snapshot_bytes_total", NULL);
     count(&s->wait_seconds, text, "throughline_worker_wait_seconds_total", NULL);
     count(&s->compute_seconds, text, "throughline_worker_compute_seconds_total", NULL);
 #define READ(field, metric) count(&s->field, text, metric, NULL);

@@ -84,13 +84,15 @@ static json_t *process(const struct monitor_process *s) {
     char service[MONITOR_NAME_MAX];
     monitor_name(s->role, s->index, service);
     json_t *o =
-        json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o}", "service", service,
-                  "state", state_name(s), "pid", (int)s->entry.pid, "version",
+        json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "service",
+                  service, "state", state_name(s), "pid", (int)s->entry.pid, "version",
                   (json_int_t)s->entry.version, "epoch", (json_int_t)s->entry.epoch,
                   "cpu_seconds", total(&s->cpu_seconds), "resident_bytes",
                   s->is_measured ? whole(s->resident_bytes) : json_null(), "sent_bytes",
                   whole(total(&s->sent_bytes)), "received_bytes",
-                  whole(total(&s->received_bytes)));
+                  whole(total(&s->received_bytes)), "redis_commands",
+                  whole(total(&s->redis_commands)), "stored_bytes",
+                  whole(total(&s->stored_bytes)));
     if (s->role == TL_ROLE_WORKER) {
         (void)json_object_set_new(o, "compute_seconds",
                                   json_real(total(&s->compute_seconds)));

@@ -1,6 +1,4 @@
 /* site.c - the dashboard: a page, and the timeline as a stream of events. */
-#include "throughline/page.h"
-
 #include "monitor.h"
 
 #include <stdlib.h>
@@ -32,7 +30,7 @@ int monitor_site_start(struct monitor *m, char ret_address[TL_NAME_MAX * 4]) {
     if (text == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory for the dashboard");
     }
-    int rc = monitor_feed_new(text, &m->feed);
+    int rc = tl_page_feed_new(text, &m->feed);
     free(text);
     if (rc != 0) {
         return rc;
@@ -41,7 +39,7 @@ int monitor_site_start(struct monitor *m, char ret_address[TL_NAME_MAX * 4]) {
         .ctx = m->feed,
         .page = page,
         .stream = "/events",
-        .next = monitor_feed_next,
+        .next = tl_page_feed_next,
         .post = has_control ? monitor_control_post : NULL,
     };
     return tl_service_http(&m->service, &site, &m->http, ret_address);

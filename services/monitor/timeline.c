@@ -42,7 +42,7 @@ int monitor_timeline_open(struct monitor *m) {
 static void show_unkept(const struct monitor *m, const json_t *line) {
     char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(15));
     if (text != NULL) {
-        monitor_feed_put(m->feed, text, strlen(text));
+        tl_page_feed_put(m->feed, text, strlen(text));
     }
     free(text);
 }
@@ -52,7 +52,7 @@ void monitor_timeline_show(struct monitor *m) {
     size_t size = 0;
     bool has_news = false;
     while (m->reader != NULL && tl_timeline_next(m->reader, &line, &size)) {
-        monitor_feed_put(m->feed, line, size);
+        tl_page_feed_put(m->feed, line, size);
         has_news = true;
     }
     const double now = tl_now_seconds();

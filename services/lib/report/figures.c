@@ -27,7 +27,8 @@ struct failure {
 struct service {
     char name[32];
     double cpu_seconds, resident_bytes, sent_bytes, received_bytes, compute_seconds,
-        wait_seconds; /* resident: the most that was seen */
+        wait_seconds, redis_commands,
+        stored_bytes; /* resident: the most that was seen */
 };
 
 struct tl_figures {
@@ -168,6 +169,8 @@ static double add_process(struct tl_figures *f, const json_t *p) {
     s->received_bytes = or_zero(value(p, "received_bytes"));
     s->compute_seconds = or_zero(value(p, "compute_seconds"));
     s->wait_seconds = or_zero(value(p, "wait_seconds"));
+    s->redis_commands = or_zero(value(p, "redis_commands"));
+    s->stored_bytes = or_zero(value(p, "stored_bytes"));
     return resident;
 }
 
@@ -278,7 +281,10 @@ static void put_services(json_t *o, const struct tl_figures *f) {
         json_t *row = json_pack("{s:s}", "service", s->name);
 #define FIELDS(X)                                                                      \
     X(cpu_seconds)                                                                     \
-    X(resident_bytes) X(sent_bytes) X(received_bytes) X(compute_seconds) X(wait_seconds)
+    X(resident_bytes)                                                                  \
+    X(sent_bytes)                                                                      \
+    X(received_bytes) X(compute_seconds) X(wait_seconds) X(redis_commands)             \
+        X(stored_bytes)
 #define PUT(field)                                                                     \
     put(row, #field, s->field);                                                        \
     all.field += s->field;

@@ -63,6 +63,8 @@ static const struct column run_figures[] = {
     {"gigabyte_seconds", "memory: GB x seconds", 2},
     {"sent_bytes", "bytes sent", 0},
     {"received_bytes", "bytes received", 0},
+    {"redis_commands", "commands to Redis", 0},
+    {"stored_bytes", "bytes of snapshots stored", 0},
 };
 static const struct column pair[] = {{"figure", "figure", TEXT}, {"value", "value", 4}};
 
