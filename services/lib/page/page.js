@@ -58,7 +58,9 @@ class Run {
    * says more. */
   note(e) {
     const open = this.bands.findLast((b) => b.service === e.service && !b.isOver);
-    if (e.event === "kill" || (e.event === "down" && !open)) {
+    /* That a killed service is down may be told when it is up again. */
+    const isKnown = this.bands.some((b) => b.service === e.service && e.t >= b.from && e.t <= (b.to ?? Infinity));
+    if (e.event === "kill" || (e.event === "down" && !isKnown)) {
       if (open) open.isOver = true;
       this.bands.push({ service: e.service, from: e.t });
     } else if (open && e.event === "restart") {
@@ -207,7 +209,7 @@ function withEvents(run, p) {
 
 function services(parent, run) {
   const box = section(parent, "Services", "wide two");
-  const content = make("div");
+  const content = make("div", { className: "lanes" });
   box.append(content);
   let shown = "";
   return () => {
@@ -224,10 +226,9 @@ function services(parent, run) {
     if (key === shown) return; /* a button that has the focus keeps it */
     shown = key;
     const focused = document.activeElement?.ariaLabel;
-    content.replaceChildren(...[...lanes].flatMap(([lane, list]) => [
+    content.replaceChildren(...[...lanes].map(([lane, list]) => make("div", {},
       make("h3", { textContent: lane }),
-      make("div", { className: lane.startsWith("shard") ? "lane chain" : "lane" }, ...list.map((entry) => card(...entry))),
-    ]));
+      make("div", { className: lane.startsWith("shard") ? "lane chain" : "lane" }, ...list.map((entry) => card(...entry))))));
     if (run.last?.redis === false) content.prepend(make("p", { className: "bad", textContent: "✕ Redis does not answer" }));
     if (focused) content.querySelector(`[aria-label="${CSS.escape(focused)}"]`)?.focus();
   };

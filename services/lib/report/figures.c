@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -273,30 +274,49 @@ static void put_failures(json_t *o, const struct tl_figures *f) {
     (void)json_object_set_new(o, "kills", kills);
 }
 
+#define FIELD(field)                                                                   \
+    { #field, offsetof(struct service, field) }
+static const struct {
+    const char *key;
+    size_t offset;
+} service_fields[] = {
+    FIELD(cpu_seconds),    FIELD(resident_bytes),  FIELD(sent_bytes),
+    FIELD(received_bytes), FIELD(compute_seconds), FIELD(wait_seconds),
+    FIELD(redis_commands), FIELD(stored_bytes),
+};
+#undef FIELD
+
+static double field_of(const struct service *s, size_t offset) {
+    return *(const double *)(const void *)((const char *)s + offset);
+}
+
+static json_t *service_json(const struct service *s) {
+    json_t *row = json_pack("{s:s}", "service", s->name);
+    for (size_t i = 0; i < sizeof(service_fields) / sizeof(service_fields[0]); i++) {
+        put(row, service_fields[i].key, field_of(s, service_fields[i].offset));
+    }
+    return row;
+}
+
+static double sum_of(const struct tl_figures *f, size_t offset) {
+    double sum = f->service_count > 0 ? 0.0 : UNKNOWN;
+    for (size_t i = 0; i < f->service_count; i++) {
+        sum += field_of(&f->services[i], offset);
+    }
+    return sum;
+}
+
 static void put_services(json_t *o, const struct tl_figures *f) {
     json_t *services = json_array();
-    struct service all = {.name = "all"};
     for (size_t i = 0; i < f->service_count; i++) {
-        const struct service *s = &f->services[i];
-        json_t *row = json_pack("{s:s}", "service", s->name);
-#define FIELDS(X)                                                                      \
-    X(cpu_seconds)                                                                     \
-    X(resident_bytes)                                                                  \
-    X(sent_bytes)                                                                      \
-    X(received_bytes) X(compute_seconds) X(wait_seconds) X(redis_commands)             \
-        X(stored_bytes)
-#define PUT(field)                                                                     \
-    put(row, #field, s->field);                                                        \
-    all.field += s->field;
-        FIELDS(PUT)
-#undef PUT
-        (void)json_array_append_new(services, row);
+        (void)json_array_append_new(services, service_json(&f->services[i]));
     }
-#define PUT(field) put(o, #field, f->service_count > 0 ? all.field : UNKNOWN);
-    FIELDS(PUT)
-#undef PUT
-#undef FIELDS
-    put(o, "idle_share", all.wait_seconds / (all.wait_seconds + all.compute_seconds));
+    for (size_t i = 0; i < sizeof(service_fields) / sizeof(service_fields[0]); i++) {
+        put(o, service_fields[i].key, sum_of(f, service_fields[i].offset));
+    }
+    const double waited = sum_of(f, offsetof(struct service, wait_seconds));
+    const double computed = sum_of(f, offsetof(struct service, compute_seconds));
+    put(o, "idle_share", waited / (waited + computed));
     (void)json_object_set_new(o, "services", services);
 }
 
