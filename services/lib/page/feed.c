@@ -12,9 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LINES_MAX  4096u
-#define BYTES_MAX  ((size_t)2 << 20)
-#define EVENTS_MAX 1024u
+#define LINES_MAX 4096u
+#define BYTES_MAX ((size_t)2 << 20)
 
 struct line {
     uint64_t number; /* from 1 on */
@@ -90,15 +89,22 @@ static bool is_no_old_event(struct tl_page_feed *f, const struct line *l) {
     return !is_old;
 }
 
+/* Events go when they take up half of the room: the older half of them. Else samples.
+ */
 static void thin(struct tl_page_feed *f) {
     size_t events = 0;
+    size_t bytes = 0;
     for (size_t i = 0; i < f->count; i++) {
         events += f->lines[i].sample == 0;
+        bytes += f->lines[i].sample == 0 ? f->lines[i].size : 0;
     }
-    f->surplus = events > EVENTS_MAX / 2 ? events - EVENTS_MAX / 2 : 0;
-    keep(f, is_no_old_event);
-    f->stride *= 2;
-    keep(f, is_not_passing);
+    if (events > LINES_MAX / 2 || bytes > BYTES_MAX / 2) {
+        f->surplus = events / 2 + 1;
+        keep(f, is_no_old_event);
+    } else {
+        f->stride *= 2;
+        keep(f, is_not_passing);
+    }
 }
 
 /* ---- one writer, many readers --------------------------------------------------- */

@@ -138,6 +138,21 @@ static void events_alone_are_bounded_too(void **state) {
     assert_true(last == 19999);
 }
 
+/* Such as nobody of ours writes. */
+static void huge_events_are_bounded_too(void **state) {
+    (void)state;
+    size_t bytes = 0;
+    double last = 0;
+    static char line[60000];
+    for (int i = 0; i < 200; i++) {
+        const int n =
+            snprintf(line, sizeof(line), "{\"t\":%d,\"x\":\"%058000d\"}", i, i);
+        tl_page_feed_put(feed, line, (size_t)n);
+    }
+    assert_in_range(read_all(&bytes, &last), 10, 36);
+    assert_true(last == 199);
+}
+
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, start, stop)
     const struct CMUnitTest tests[] = {
@@ -145,6 +160,7 @@ int main(void) {
         CASE(many_lines_are_thinned_and_the_whole_run_stays),
         CASE(bytes_are_bounded),
         CASE(events_alone_are_bounded_too),
+        CASE(huge_events_are_bounded_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
