@@ -8,7 +8,7 @@ BUILD := build/release
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test-bootstrap:
 	@scripts/bootstrap s3proxy kafka
