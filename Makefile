@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
 BUILD := build/release
+VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
-.PHONY: help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format install clean
+.PHONY: help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test-bootstrap:
 	@scripts/bootstrap s3proxy kafka
@@ -56,6 +57,16 @@ lint: ## format, clang-tidy, headers alone, shellcheck
 format: ## rewrite our C files in the house format
 	@scripts/bootstrap lint
 	@scripts/format
+
+chart: ## check the chart and the chaos manifests, without a cluster
+	@scripts/chart
+
+images: ## build the container images, throughline/SERVICE:VERSION
+	@for target in server worker checkpointer monitor cli; do \
+	    docker build -f deploy/Dockerfile --target $$target -t throughline/$$target:$(VERSION) . || exit 1; done
+
+e2e: ## on the cluster of KUBECONFIG: install, train, kill, verify, upgrade, uninstall
+	@tests/e2e/run
 
 install: build ## install programs, headers and library; PREFIX=/usr/local DESTDIR=
 	@cmake --install $(BUILD) --prefix $(PREFIX)

@@ -4,6 +4,7 @@ against the restricted Pod Security Standard.
 
     check_manifests.py KUBERNETES FILE
 """
+import re
 import sys
 
 import kubernetes_validate
@@ -38,6 +39,18 @@ def check_restricted(pod):
         assert "requests" in container.get("resources", {}), f"{what}: requests"
 
 
+def check_references(pod):
+    """Kubernetes leaves $(NAME) as it is unless NAME comes before it in the list."""
+    for container in pod["containers"]:
+        seen = set()
+        for variable in container.get("env", []):
+            for name in re.findall(r"\$\(([A-Z_]+)\)", variable.get("value", "")):
+                assert name in seen, f"{container['name']}: {variable['name']} uses {name}, which comes later or never"
+            seen.add(variable["name"])
+        for name in re.findall(r"\$\(([A-Z_]+)\)", " ".join(container.get("args", []))):
+            assert name in seen, f"{container['name']}: no variable {name}"
+
+
 def main(kubernetes, path):
     with open(path, encoding="utf-8") as file:
         documents = [d for d in yaml.safe_load_all(file) if d]
@@ -49,6 +62,7 @@ def main(kubernetes, path):
                 kubernetes_validate.validate(document, kubernetes, strict=True)
             for pod in pods(document):
                 check_restricted(pod)
+                check_references(pod)
         except (AssertionError, kubernetes_validate.ValidationError) as error:
             print(f"{path}: {name}: {getattr(error, 'message', error)}", file=sys.stderr)
             bad += 1
