@@ -17,10 +17,11 @@
 /* Exit codes of every program; documented in docs/operations.md. */
 enum tl_exit {
     TL_EXIT_OK = 0,
-    TL_EXIT_FAILED = 1,  /* gave up: the last log line says why */
-    TL_EXIT_CONFIG = 2,  /* one line on stderr says what to change */
-    TL_EXIT_FENCED = 3,  /* a newer process has taken over */
-    TL_EXIT_TIMEOUT = 4, /* waited longer than the job allows */
+    TL_EXIT_FAILED = 1,    /* gave up: the last log line says why */
+    TL_EXIT_CONFIG = 2,    /* one line on stderr says what to change */
+    TL_EXIT_FENCED = 3,    /* a newer process has taken over */
+    TL_EXIT_TIMEOUT = 4,   /* waited longer than the job allows */
+    TL_EXIT_STOPPED = 143, /* SIGTERM, with "stay": not done, start it again */
 };
 /* Exit code for an error. */
 int tl_exit_code(int error);
@@ -33,9 +34,9 @@ struct tl_service_options {
     char redis[TL_PATH_MAX];    /* "redis": URL; default redis://127.0.0.1:6379 */
     char http[TL_NAME_MAX * 4]; /* "http": "host:port" or "off"; default 127.0.0.1:0 */
     char http_advertise[TL_NAME_MAX * 4]; /* "http_advertise": announced instead */
-    bool stay;                            /* "stay": outlive the job, until SIGTERM */
-    int log_format;                       /* "log_format": logfmt, json */
-    int log_level;                        /* "log_level": debug, info, warning, error */
+    bool stay;      /* "stay": stopping or ending it does not make it done */
+    int log_format; /* "log_format": logfmt, json */
+    int log_level;  /* "log_level": debug, info, warning, error */
     uint32_t index; /* "index": shard, worker number; default: JOB_COMPLETION_INDEX, or
                        on Kubernetes the number at the end of HOSTNAME, or 0 */
     struct tl_trust_files trust; /* table tl_trust_table */

@@ -124,5 +124,7 @@ int main(int argc, char **argv) {
     }
     worker_example_done(&w.example);
     tl_job_done(&w.job);
-    return tl_exit_code(rc);
+    /* A supervisor that takes 0 for done would not start this worker again. */
+    return rc == 0 && w.is_unfinished && w.service.stay ? TL_EXIT_STOPPED
+                                                        : tl_exit_code(rc);
 }

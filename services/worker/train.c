@@ -123,9 +123,11 @@ int worker_train(struct worker *w) {
     struct tl_client_join joined;
     int rc = join(w, &joined);
     if (rc != 0) {
+        w->is_unfinished = rc != TL_E_ENDED;
         return is_good(rc) ? 0 : rc;
     }
     rc = loop(w, &joined);
+    w->is_unfinished = rc != TL_E_ENDED;
     tl_health_ready("leaving");
     if (!is_good(rc)) {
         return rc;

@@ -54,6 +54,7 @@ struct worker {
     struct tl_client *client;
     struct worker_presence *presence;
     struct worker_gauges *gauges;
+    bool is_unfinished; /* was asked to stop before the job had ended */
 };
 
 /* example.c: load everything; TL_E_CONFIG names the file or field. */

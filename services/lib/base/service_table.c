@@ -43,9 +43,11 @@ static const struct tl_option service_options[] = {
      .type = TL_OPT_BOOL,
      FIELD(stay),
      .fallback = "false",
-     .doc = "Server, checkpointer, monitor: when the job has ended, go on answering "
-            "until SIGTERM. For supervisors that start again whatever ends, as "
-            "Kubernetes does."},
+     .doc =
+         "Server, checkpointer, monitor: when the job has ended, go on answering "
+         "until SIGTERM. Worker: exit with 143 when SIGTERM comes before the job has "
+         "ended. For supervisors that start again whatever ends, or take 0 for done, "
+         "as Kubernetes does."},
     {.name = "log_format",
      .type = TL_OPT_CHOICE,
      FIELD(log_format),
