@@ -21,8 +21,6 @@
 {{- if and $v.external.s3.bucket (not $v.external.s3.existingSecret) -}}
 {{- fail "external.s3.existingSecret: name the Secret with the keys access-key and secret-key" -}}
 {{- end -}}
-{{- else if $v.dev.s3.enabled -}}
-{{- fail (printf "dev.s3.enabled: nothing would use it: set store.kind=s3 and a strategy with a store (not %s)" $v.strategy) -}}
 {{- end -}}
 {{- if or $v.dev.kafka.enabled $v.external.kafka.brokers -}}
 {{- fail (printf "Kafka is set, but strategy %s keeps no log there: leave dev.kafka and external.kafka out" $v.strategy) -}}
