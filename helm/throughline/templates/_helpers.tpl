@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
 {{/* Addresses of the things that the services talk to. */}}
-{{- define "throughline.storeURL" -}}
+{{- define "throughline.storeBase" -}}
 {{- if include "throughline.hasVolume" . -}}
 file:///var/lib/throughline/store
 {{- else if .Values.dev.s3.enabled -}}
@@ -63,6 +63,11 @@ s3://{{ .Values.dev.s3.bucket }}
 {{- else -}}
 s3://{{ .Values.external.s3.bucket }}{{ with .Values.external.s3.prefix }}/{{ . }}{{ end }}
 {{- end -}}
+{{- end }}
+
+{{/* A store holds the snapshots of one run. */}}
+{{- define "throughline.storeURL" -}}
+{{ include "throughline.storeBase" . }}/{{ .Values.job.name }}/{{ .Values.run }}
 {{- end }}
 
 {{- define "throughline.s3Endpoint" -}}
