@@ -10,7 +10,7 @@
 {{- define "throughline.check" -}}
 {{- $v := .Values -}}
 {{- if not (has $v.strategy (list "none" "checkpoint")) -}}
-{{- fail (printf "strategy %s: this version of the programs has none and checkpoint" $v.strategy) -}}
+{{- fail (printf "strategy %s: the chart runs none and checkpoint so far" $v.strategy) -}}
 {{- end -}}
 {{- if contains "@" $v.external.redis.url -}}
 {{- fail "external.redis.url: a URL with a password belongs into a Secret: external.redis.existingSecret, key url" -}}
