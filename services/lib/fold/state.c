@@ -189,7 +189,7 @@ int tl_state_corrupt(const char *what) {
 
 int tl_state_head_size(const uint8_t *prefix, size_t *ret_size) {
     struct walk k = {.from = prefix};
-    struct head h;
+    struct head h = {.workers = 0};
     walk_prefix(&k, &h);
     if (memcmp(h.magic, magic, sizeof(magic)) != 0) {
         return tl_state_corrupt("does not begin with TLSTATE1");
