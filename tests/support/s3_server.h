@@ -1,9 +1,9 @@
 /* s3_server.h - a real S3 server for a test: s3proxy over a directory, on a free port
  * of loopback. It dies with the test. Jars: scripts/bootstrap s3proxy.
  *
- * Where THROUGHLINE_TEST_S3_URL names a bucket (s3://bucket/prefix, with the
- * THROUGHLINE_S3_* and AWS_* variables that go with it), that is used instead, and
- * nothing is started. */
+ * Where THROUGHLINE_TEST_S3_URL names a bucket (s3://bucket/prefix; endpoint and keys
+ * in THROUGHLINE_S3_* variables), that is used instead by tests that can share a
+ * server. */
 #ifndef TEST_S3_SERVER_H
 #define TEST_S3_SERVER_H
 
