@@ -2,6 +2,8 @@
  *
  *   cc trainer.c $(pkg-config --cflags --libs throughline) -lm -o trainer
  *   ./trainer tcp://127.0.0.1:7000 0        (the servers' addresses, worker number)
+ *   ./trainer tcp://10.0.0.1:7000 0 worker.key my-job default
+ *                                           (a job with a secret: file, job, run)
  *
  * The model is as large as the servers say: n weights of a linear classifier. Kill a
  * server, or this program, and start it again: training goes on where it was. */
@@ -69,6 +71,9 @@ int main(int argc, char **argv) {
     const struct tl_client_config config = {
         .servers = argc > 1 ? argv[1] : NULL,
         .worker = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0,
+        .secret_file = argc > 3 ? argv[3] : NULL,
+        .job = argc > 4 ? argv[4] : NULL,
+        .run = argc > 5 ? argv[5] : NULL,
     };
     int rc = tl_client_open(&config, &client);
     if (rc == 0) {

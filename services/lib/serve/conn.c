@@ -142,6 +142,7 @@ static void on_closed(uv_handle_t *handle) {
     tl_shared_done(&c->shared);
     tl_tls_free(c->tls);
     tl_sum_free(c->sum);
+    explicit_bzero(&c->auth, sizeof(c->auth));
     free(c);
 }
 
