@@ -445,6 +445,28 @@ static void a_flood_of_new_connections(void **state) {
                 16.0 * 1024 * 1024);
 }
 
+/* All strangers leave in the moment in which another one comes: he is served. */
+static void a_crowd_that_leaves_at_once(void **state) {
+    (void)state;
+    static int fd[CROWD];
+    double accepted = rig_metric(&rig, "throughline_connections_total");
+    for (int i = 0; i < CROWD / 2; i++) {
+        fd[i] = dial();
+    }
+    assert_true(
+        rig_reaches(&rig, "throughline_connections_total", accepted + CROWD / 2.0));
+    assert_int_equal(kill(rig.server.pid, SIGSTOP), 0);
+    for (int i = 0; i < CROWD / 2; i++) {
+        (void)close(fd[i]);
+    }
+    int late = dial();
+    assert_int_equal(kill(rig.server.pid, SIGCONT), 0);
+    struct tl_hello hello = proper_hello(TL_ROLE_MONITOR);
+    send_hello(late, &hello);
+    assert_int_equal(reply(late).kind, TL_KIND_WELCOME);
+    (void)close(late);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(garbage),
@@ -460,6 +482,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_finite_is_refused_and_counted),
         cmocka_unit_test(a_thousand_idle_connections),
         cmocka_unit_test(a_flood_of_new_connections),
+        cmocka_unit_test(a_crowd_that_leaves_at_once),
     };
     return cmocka_run_group_tests_name("intruders", tests, start, stop);
 }

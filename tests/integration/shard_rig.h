@@ -153,7 +153,8 @@ static inline void rig_expect_end(struct program *p) {
     }
     struct outcome o = rig_end(p);
     if (o.exit_code != 0) {
-        fail_msg("exit %d:\n%s", o.exit_code, o.err);
+        size_t size = strlen(o.err); /* its last words count */
+        fail_msg("exit %d:\n%s", o.exit_code, o.err + (size > 800 ? size - 800 : 0));
     }
     outcome_done(&o);
 }

@@ -363,6 +363,15 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
     return c;
 }
 
+/* Those who are closing still count, and may be all but the newcomer: it stays. */
+static void make_room_for(const struct serve_conn *newcomer) {
+    struct tl_serve *s = newcomer->serve;
+    struct serve_conn *oldest = oldest_stranger(s);
+    if (s->stranger_count > SERVE_STRANGERS_MAX && oldest != newcomer) {
+        drop_stranger(oldest);
+    }
+}
+
 void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) {
     struct serve_conn *c = conn_new(s, is_unix);
     if (c == NULL) {
@@ -379,9 +388,7 @@ void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) 
         (void)uv_tcp_keepalive(&c->io.tcp, 1, 30);
     }
     c->heard_ms = uv_now(s->config.loop);
-    if (s->stranger_count > SERVE_STRANGERS_MAX) {
-        drop_stranger(oldest_stranger(s));
-    }
+    make_room_for(c);
     serve_conn_read_next(c);
 }
 
