@@ -91,9 +91,10 @@ struct tl_chain_look {
 };
 
 /* `node` shows itself, the newest configuration that it knows of, and the life of Redis
- * that it saw last; `life`: for an empty one. It counts as present when this was said
- * to the Redis of now, and, of one that is not in the chain, knowing who is: what was
- * long on its way must not speak for a successor in the same slot. */
+ * that it saw last (`life`: for an empty one). What was said to another life of Redis,
+ * or was so long on its way that the slot has another replica by now, must not speak
+ * for anybody: it brings back no configuration, and one that is not in the chain counts
+ * as present only if it knows who is. */
 void tl_chain_arbiter_show(struct tl_chain_arbiter *a, struct tl_chain_node node,
                            const struct tl_chain_config *known, uint64_t seen,
                            uint64_t life);

@@ -30,13 +30,18 @@ void tl_chain_arbiter_show(struct tl_chain_arbiter *a, struct tl_chain_node node
                            const struct tl_chain_config *known, uint64_t seen,
                            uint64_t life) {
     a->life = a->life == 0 ? life : a->life;
-    if (known->number > a->config.number) {
+    if (seen != a->life) {
+        return; /* said to another life of Redis: to be said again */
+    }
+    uint64_t *present = &a->present[node.slot];
+    bool is_replaced = *present != 0 && *present != node.incarnation;
+    if (known->number > a->config.number && !is_replaced) {
         a->config = *known;
     }
     bool is_informed =
         tl_chain_find(&a->config, node) >= 0 || known->number == a->config.number;
-    if (seen == a->life && is_informed) {
-        a->present[node.slot] = node.incarnation;
+    if (is_informed) {
+        *present = node.incarnation;
     }
 }
 
