@@ -10,7 +10,7 @@
     X(ack_before_tail, "a node acknowledges what its successor does not have")         \
     X(forwards_lost, "after a middle's death only new records are forwarded")          \
     X(suffix_kept, "a former head comes back with its uncommitted records")            \
-    X(old_epoch_accepted, "messages of an older configuration are accepted")           \
+    X(removed_goes_on, "a replica that was removed goes on as if it were not")         \
     X(rejected_acknowledged, "what a fenced head could not commit is acknowledged")    \
     X(joiner_serves, "a joiner serves before its state is complete")                   \
     X(joiner_added_early, "a joiner is made the tail before it has the state")         \

@@ -294,7 +294,7 @@ static bool is_valid(const struct tl_chain *c, struct tl_chain_node from,
     bool is_down = m->kind != TL_CHAIN_ACK;
     bool is_current = m->number == c->config.number && m->digest == c->digest &&
                       (is_down ? is_from_source(c, from) : is_from_follower(c, from));
-    return is_current || TL_MUTATE(old_epoch_accepted);
+    return is_current;
 }
 
 void tl_chain_receive(struct tl_chain *c, struct tl_chain_node from,

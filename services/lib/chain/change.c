@@ -106,6 +106,10 @@ static void stay_outside(struct tl_chain *c, struct tl_chain_node source_before)
 void chain_adopt(struct tl_chain *c, const struct tl_chain_config *config) {
     struct tl_chain_node source_before = chain_source(c);
     bool was_member = chain_is_member(c);
+    if (TL_MUTATE(removed_goes_on) && was_member &&
+        tl_chain_find(config, c->self) < 0) {
+        return;
+    }
     bool led_before = chain_is_head(c);
     uint64_t epoch_before = c->config.epoch;
     int at = tl_chain_find(config, c->self);

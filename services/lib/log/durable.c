@@ -118,7 +118,8 @@ int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position,
                 int64_t deadline_ms) {
     return position > log->span
                ? log->ops->trim(log, shard,
-                                position - (TL_MUTATE(trimmed_too_far) ? 0 : log->span),
+                                TL_MUTATE(trimmed_too_far) ? position + 4
+                                                           : position - log->span,
                                 deadline_ms)
                : 0;
 }
