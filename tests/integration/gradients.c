@@ -61,7 +61,7 @@ static void survive(const char *policy, const char *encoding) {
     char stale[64], encoded[64];
     (void)snprintf(stale, sizeof(stale), "--stale-policy=%s", policy);
     (void)snprintf(encoded, sizeof(encoded), "--encoding=%s", encoding);
-    json_t *result = job_run(scratch_path(policy), 180, "--until=updates=5000",
+    json_t *result = job_run(scratch_path(policy), 180, "--until=updates=12000",
                              "--shards=2", stale, "--stale-after=1", encoded,
                              "--topk-fraction=0.05", "--checkpoint-every-updates=50",
                              "--kill=server/1@updates=1500,down=500ms",
