@@ -17,7 +17,7 @@ int tl_service_http(const struct tl_service_options *options,
         rc = tl_http_start(options->http, site, ret_http, ret_address);
     }
     if (rc == 0 && *ret_http != NULL && advertise[0] != '\0') {
-        (void)snprintf(ret_address, TL_NAME_MAX * 4, "%s", advertise);
+        (void)snprintf(ret_address, (size_t)TL_NAME_MAX * 4, "%s", advertise);
     }
     return rc;
 }
