@@ -144,7 +144,8 @@ static void check_digest(struct sim *s, int i, struct sim_fact *f, uint64_t posi
 
 void sim_check_commit(struct sim *s, int i, const struct tl_record *r, int status,
                       const struct tl_fold_effect *effect, uint64_t version_before) {
-    if (!is_strict(s) && r->epoch < s->history.epoch) {
+    bool is_fenced = tl_chain_config(s->replicas[i].chain)->epoch < s->history.epoch;
+    if (!is_strict(s) && is_fenced) {
         return; /* a fenced head's last few: within the bound that was declared */
     }
     if (r->position != tl_fold_position(s->replicas[i].fold) ||
@@ -244,8 +245,11 @@ void sim_check_lost(struct sim *s, const struct tl_chain_config *before) {
             return;
         }
     }
-    const struct sim_replica *head = living(s, s->latest.nodes[0]);
-    uint64_t last = head != NULL ? tl_chain_committed(head->chain) : 0;
+    uint64_t last = 0;
+    for (uint32_t i = s->latest.count; i > 0; i--) {
+        const struct sim_replica *r = living(s, s->latest.nodes[i - 1]);
+        last = r != NULL ? tl_chain_committed(r->chain) : last;
+    }
     s->history.broken++;
     s->is_cut_short = !is_strict(s); /* its own last few records are nobody else's */
     s->history.leader_count = 0;

@@ -41,9 +41,12 @@ static void send_request(struct sim *s, uint32_t number, enum sim_request_kind k
         .read_version = w->has_version ? w->version : UINT64_MAX,
     };
     struct sim_replica *r = &s->replicas[w->replica];
+    /* Some arrive when their sender's successor is at work already. */
+    int64_t delay =
+        sim_chance(s, 5) ? (int64_t)sim_below(s, 4 * SIM_LEASE) : sim_delay(s);
     if (r->is_alive) {
         sim_at(
-            s, sim_delay(s),
+            s, delay,
             (struct sim_event){
                 .kind = EVENT_REQUEST, .end = w->replica, .life = r->life, .data = q});
     } else {
