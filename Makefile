@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build/release
 VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
-.PHONY: help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format chart images e2e install clean
+.PHONY: sim help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -68,12 +68,11 @@ images: ## build the container images, throughline/SERVICE:VERSION
 e2e: ## on the cluster of KUBECONFIG: install, train, kill, verify, upgrade, uninstall
 	@tests/e2e/run
 
+sim: build ## millions of simulated schedules: SIM_RUNS=5000000 SIM_SEED=1
+	@$(BUILD)/tests/simulator --runs $(or $(SIM_RUNS),5000000) --seed $(or $(SIM_SEED),1)
+
 install: build ## install programs, headers and library; PREFIX=/usr/local DESTDIR=
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean: ## remove what was built
 	@rm -rf build/release build/debug build/asan build/tsan build/fuzz build/fuzz.log
-
-.PHONY: sim
-sim: build ## millions of simulated schedules: SIM_RUNS=5000000 SIM_SEED=1
-	@$(BUILD)/tests/simulator --runs $(or $(SIM_RUNS),5000000) --seed $(or $(SIM_SEED),1)

@@ -6,9 +6,9 @@
 
 #include <string.h>
 
-#define LIMIT                                                                          \
-    6 /* leases without trouble before a removal needs a cause: a proposal may         \
-         be carried out late */
+/* Leases without trouble before a removal needs a cause: a proposal may be carried out
+ * late. */
+#define LIMIT 6
 
 static bool is_strict(const struct sim *s) {
     return s->replication == TL_STRICT;
