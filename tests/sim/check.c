@@ -18,6 +18,22 @@ static struct sim_fact *fact_at(struct sim *s, uint64_t position) {
     return &s->history.facts[position];
 }
 
+static const struct sim_replica *living(const struct sim *s, struct tl_chain_node n) {
+    const struct sim_replica *r = &s->replicas[n.slot];
+    return r->is_alive && tl_chain_node_is(tl_chain_self(r->chain), n) ? r : NULL;
+}
+
+/* Everybody of the last chain is dead: what others have is another history, until one
+ * of them is decided to go on from (sim_check_lost). */
+static bool is_between_histories(const struct sim *s) {
+    for (uint32_t i = 0; i < s->latest.count; i++) {
+        if (living(s, s->latest.nodes[i]) != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* ---- one record, told for the first time -------------------------------------------
  */
 
@@ -147,8 +163,8 @@ static void check_digest(struct sim *s, int i, struct sim_fact *f, uint64_t posi
 void sim_check_commit(struct sim *s, int i, const struct tl_record *r, int status,
                       const struct tl_fold_effect *effect, uint64_t version_before) {
     bool is_fenced = tl_chain_config(s->replicas[i].chain)->epoch < s->history.epoch;
-    if (!is_strict(s) && is_fenced) {
-        return; /* a fenced head's last few: within the bound that was declared */
+    if ((!is_strict(s) && is_fenced) || is_between_histories(s)) {
+        return; /* a fenced head's last few, within the bound that was declared */
     }
     if (r->position != tl_fold_position(s->replicas[i].fold) ||
         r->position >= SIM_HISTORY || r->position > s->history.length + 1) {
@@ -175,7 +191,8 @@ void sim_check_load(struct sim *s, int i, uint64_t position) {
     if (own != position) {
         sim_fail(s, "one cut", "replica %d: a state at %llu says %llu", i,
                  (unsigned long long)position, (unsigned long long)own);
-    } else if (position > 0 && position <= s->history.length && is_strict(s)) {
+    } else if (position > 0 && position <= s->history.length && is_strict(s) &&
+               !is_between_histories(s)) {
         check_digest(s, i, fact_at(s, position), position);
     }
 }
@@ -220,11 +237,6 @@ void sim_check_lead(struct sim *s, int i, uint64_t epoch) {
 /* ---- configurations
  * ------------------------------------------------------------------------ */
 
-static const struct sim_replica *living(const struct sim *s, struct tl_chain_node n) {
-    const struct sim_replica *r = &s->replicas[n.slot];
-    return r->is_alive && tl_chain_node_is(tl_chain_self(r->chain), n) ? r : NULL;
-}
-
 void sim_check_formed(struct sim *s, const struct tl_chain_config *before) {
     for (uint32_t i = 0; i < before->count; i++) {
         const struct sim_replica *r = living(s, before->nodes[i]);
@@ -252,8 +264,10 @@ void sim_check_lost(struct sim *s, const struct tl_chain_config *before) {
         const struct sim_replica *r = living(s, s->latest.nodes[i - 1]);
         last = r != NULL ? tl_chain_committed(r->chain) : last;
     }
+    /* periodic: its own last few records are nobody else's; and what it has may be of a
+     * history that was lost whole before. */
+    s->is_cut_short = !is_strict(s) || s->history.broken > 0;
     s->history.broken++;
-    s->is_cut_short = !is_strict(s); /* its own last few records are nobody else's */
     s->history.leader_count = 0;
     s->history.epoch = 0;
     s->history.length = last < s->history.length ? last : s->history.length;
