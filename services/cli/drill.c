@@ -56,12 +56,14 @@ static void restart_now(struct tl_run *run, size_t slot) {
     tl_live_news(run, "started %s again after %.1f s", p->name, down);
 }
 
+/* Its restart is due from now on: it may not be gone yet. */
 bool tl_run_bring_back(struct tl_run *run, const struct tl_process *p) {
-    const struct tl_drill *drill = &run->options.drill;
+    struct tl_drill *drill = &run->options.drill;
     for (size_t i = drill->count; i > 0; i--) {
-        if (target_of(run, i - 1) == p && drill->slots[i - 1].state == TL_DRILL_DOWN) {
-            restart_now(run, i - 1);
-            return p->state == TL_PROCESS_RUNNING;
+        struct tl_drill_slot *slot = &drill->slots[i - 1];
+        if (target_of(run, i - 1) == p && slot->state == TL_DRILL_DOWN) {
+            slot->kill.down_ms = tl_run_now(run) - slot->killed_ms;
+            return true;
         }
     }
     return false;

@@ -347,7 +347,7 @@ static void long_records_go_in_parts(struct kind *k) {
     uint64_t first = 0;
     uint64_t end = 0;
     must(tl_log_range(log, 0, tl_now_ms() + DEADLINE, &first, &end));
-    assert_true(end > 8 * 12);
+    assert_true(end > UINT64_C(8) * 12);
     must(tl_reader_new(log, 0, 0, count, &r));
     uint64_t seen[2] = {0, 0};
     uint64_t middle = 0; /* a position within somebody's parts, after two records */

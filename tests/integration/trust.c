@@ -206,7 +206,9 @@ static bool find_secret(const char *base, char ret_path[600]) {
         found = strncmp(e->d_name, "throughline-run-", 16) == 0 &&
                 stat(ret_path, &st) == 0 && st.st_size > TL_SECRET_MIN;
     }
-    (void)closedir(listing);
+    if (listing != NULL) {
+        (void)closedir(listing);
+    }
     return found;
 }
 

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ADDRESS_MAX (TL_NAME_MAX * 4)
+#define ADDRESS_MAX ((size_t)TL_NAME_MAX * 4)
 
 static struct tl_http *http;
 static char address[ADDRESS_MAX];

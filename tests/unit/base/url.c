@@ -41,7 +41,9 @@ static void too_long_a_url_is_not_repeated(void **state) {
     static char longer[TL_PATH_MAX + 100];
     struct tl_service_options o;
     memset(longer, 'x', sizeof(longer) - 1);
-    memcpy(longer, url, strlen(url));
+    for (size_t i = 0; url[i] != '\0'; i++) {
+        longer[i] = url[i];
+    }
     assert_int_equal(tl_config_defaults(&tl_service_table, &o), 0);
     assert_int_equal(
         tl_config_set(&tl_service_table, &o, "redis", longer, "a variable"),

@@ -121,8 +121,8 @@ static void encoded_lengths_are_checked(void **state) {
         uint64_t length;
         int status;
     } cases[] = {
-        {TL_ENCODING_F16, 4 * COUNT, TL_E_TOOBIG},
-        {TL_ENCODING_BF16, 2 * COUNT - 2, TL_E_SHAPE},
+        {TL_ENCODING_F16, UINT64_C(4) * COUNT, TL_E_TOOBIG},
+        {TL_ENCODING_BF16, UINT64_C(2) * COUNT - 2, TL_E_SHAPE},
         {TL_ENCODING_INT8, COUNT, TL_E_SHAPE},
         {TL_ENCODING_TOPK, 0, TL_E_SHAPE},
         {TL_ENCODING_TOPK, 12, TL_E_SHAPE},
