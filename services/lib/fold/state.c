@@ -206,6 +206,11 @@ int tl_state_head_size(const uint8_t *prefix, size_t *ret_size) {
     return 0;
 }
 
+/* Zero has two signs, and one state one encoding. */
+static bool is_same(double a, double b) {
+    return memcmp(&a, &b, sizeof(a)) == 0;
+}
+
 static int check_identity(const struct tl_fold *f, const struct identity *id) {
     struct identity own = identity_of(f);
     if (id->shard != own.shard || id->shards != own.shards || id->first != own.first ||
@@ -221,8 +226,8 @@ static int check_identity(const struct tl_fold *f, const struct identity *id) {
         return tl_fail(TL_E_MISMATCH, "state: of another consistency (%" PRIu32 ")",
                        id->consistency);
     }
-    if (id->optimizer != own.optimizer || id->momentum != own.momentum ||
-        id->beta1 != own.beta1 || id->beta2 != own.beta2) {
+    if (id->optimizer != own.optimizer || !is_same(id->momentum, own.momentum) ||
+        !is_same(id->beta1, own.beta1) || !is_same(id->beta2, own.beta2)) {
         return tl_fail(TL_E_MISMATCH, "state: of another optimizer, momentum or betas");
     }
     return 0;
