@@ -208,7 +208,10 @@ int tl_state_head_size(const uint8_t *prefix, size_t *ret_size) {
 
 /* Zero has two signs, and one state one encoding. */
 static bool is_same(double a, double b) {
-    return memcmp(&a, &b, sizeof(a)) == 0;
+    uint64_t bits[2];
+    memcpy(&bits[0], &a, sizeof(a));
+    memcpy(&bits[1], &b, sizeof(b));
+    return bits[0] == bits[1];
 }
 
 static int check_identity(const struct tl_fold *f, const struct identity *id) {
