@@ -11,7 +11,6 @@
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -63,20 +62,6 @@ const struct tl_option_table tl_checkpoints_table = {rows,
                                                      sizeof(rows) / sizeof(rows[0])};
 
 /* ---- arguments ---------------------------------------------------------------- */
-
-static int parse_shard(struct tl_checkpoints_options *o) {
-    char *end = NULL;
-    if (strcmp(o->shard, "all") == 0) {
-        o->only_shard = UINT32_MAX;
-        return 0;
-    }
-    const unsigned long shard = strtoul(o->shard, &end, 10);
-    if (o->shard[0] < '0' || o->shard[0] > '9' || *end != '\0' || shard >= UINT32_MAX) {
-        return tl_fail(TL_E_CONFIG, "--shard %s: a number, or \"all\"", o->shard);
-    }
-    o->only_shard = (uint32_t)shard;
-    return 0;
-}
 
 /* What is no flag is a place: copy has two, the others none. */
 static int read_place(const char *text, struct tl_checkpoints_options *o) {
@@ -130,7 +115,7 @@ static int read_arguments(int argc, char **argv, struct tl_checkpoints_options *
         r = take_job(o);
         r = r == 0 ? read_flags(argc, argv, o) : r;
     }
-    return r == 0 ? parse_shard(o) : r;
+    return r == 0 ? tl_flags_shard(o->shard, &o->only_shard) : r;
 }
 
 /* A directory's path is as good as its URL. */

@@ -95,3 +95,17 @@ int tl_flags_fail(const char *command, int error) {
     (void)fprintf(stderr, "throughline %s: %s\n", command, tl_error_text());
     return tl_exit_code(error);
 }
+
+int tl_flags_shard(const char *text, uint32_t *ret_shard) {
+    char *end = NULL;
+    if (strcmp(text, "all") == 0) {
+        *ret_shard = UINT32_MAX;
+        return 0;
+    }
+    const unsigned long shard = strtoul(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || shard >= UINT32_MAX) {
+        return tl_fail(TL_E_CONFIG, "--shard %s: a number, or \"all\"", text);
+    }
+    *ret_shard = (uint32_t)shard;
+    return 0;
+}

@@ -35,4 +35,7 @@ void tl_flags_tell(void *ctx, const char *text);
 /* Report the failure of `command` on stderr and turn it into an exit code. */
 int tl_flags_fail(const char *command, int error);
 
+/* The value of --shard: a number, or "all", which is UINT32_MAX. TL_E_CONFIG. */
+TL_MUST_USE int tl_flags_shard(const char *text, uint32_t *ret_shard);
+
 #endif

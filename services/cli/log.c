@@ -9,7 +9,6 @@
 
 #include <inttypes.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define REACH_MS 10000
@@ -174,20 +173,6 @@ static const struct {
                {"rm", erase}};
 #define ACTIONS (sizeof(actions) / sizeof(actions[0]))
 
-static int parse_shard(struct tl_log_options *o) {
-    char *end = NULL;
-    o->only_shard = UINT32_MAX;
-    if (strcmp(o->shard, "all") == 0) {
-        return 0;
-    }
-    const unsigned long shard = strtoul(o->shard, &end, 10);
-    if (o->shard[0] < '0' || o->shard[0] > '9' || *end != '\0' || shard >= UINT32_MAX) {
-        return tl_fail(TL_E_CONFIG, "--shard %s: a number, or \"all\"", o->shard);
-    }
-    o->only_shard = (uint32_t)shard;
-    return 0;
-}
-
 static int read_flags(int argc, char **argv, struct tl_log_options *o) {
     const struct tl_flag_target target = {&tl_log_table, o};
     int rc = tl_config_defaults(&tl_log_table, o);
@@ -202,7 +187,7 @@ static int read_flags(int argc, char **argv, struct tl_log_options *o) {
     if (rc == 0 && o->job[0] == '\0') {
         rc = tl_fail(TL_E_CONFIG, "which job? --job FILE");
     }
-    return rc == 0 ? parse_shard(o) : rc;
+    return rc == 0 ? tl_flags_shard(o->shard, &o->only_shard) : rc;
 }
 
 static int load_job(const struct tl_log_options *o, struct tl_job *ret_job) {
