@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build/release
 VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
-.PHONY: sim help bootstrap test-bootstrap build demo experiments pictures check test browser torture fuzz bench lint format chart images e2e install clean
+.PHONY: sim help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -25,6 +25,9 @@ demo: build ## train on real images through two SIGKILLs of the server
 
 experiments: build ## the paper's runs, in short: a report in under 15 minutes
 	@scripts/experiments
+
+results: build ## the paper's runs in full, into docs/results.md: hours
+	@scripts/results
 
 pictures: build ## docs/dashboard.png and docs/comparison.png, from real runs
 	@scripts/bootstrap browser

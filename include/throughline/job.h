@@ -64,6 +64,7 @@ struct tl_job {
     double evaluate_seconds;      /* "monitor.every_seconds" */
     uint64_t evaluate_versions;   /* "monitor.every_versions" */
     uint32_t evaluate_examples;   /* "monitor.examples": 0 = the whole test set */
+    double evaluate_share;        /* "monitor.share": of one core, at most */
     uint32_t lease_ms;            /* "membership.lease_ms" */
     uint32_t patience_ms;         /* "worker.patience_ms" */
     uint32_t request_ms;          /* "worker.request_ms" */

@@ -44,18 +44,40 @@ json_t *tl_compare_means(const json_t *figures);
  * more. `curves`: array of {x, y}. NULL: no memory. */
 json_t *tl_compare_curves(const json_t *curves, unsigned points);
 
+/* How far the curves lie above those of their controls, pair by pair (runs of one
+ * seed), on average over the time that both cover: {gap, gap_interval}, null where
+ * unknown. */
+json_t *tl_compare_gap(const json_t *curves, const json_t *controls);
+
+/* ---- targets.c: an arm beside the paper, and beside itself without a failure -------
+ */
+
+/* What follows from an arm's row: numbers "accuracy_gain" (points above the paper's),
+ * "times_sooner" at 70 %, and texts, "yes" or "no", "is_above" the paper's accuracy,
+ * "is_sooner" ten times, "is_undisturbed": its curve as the control's within the
+ * interval. Null where it cannot be told. */
+void tl_targets_judge(json_t *row);
+
 /* ---- tables.c, print.c: tables {title, note, columns, rows} -----------------------
  */
 
 /* An array of tables, a new reference: of one run's figures; of several arms, `means`
  * an array of what tl_compare_means() gave with a "label", `failed` runs without a
- * result, {label, state, reason}. */
-json_t *tl_tables_of_run(const json_t *figures);
-json_t *tl_tables_of_runs(const json_t *means, const json_t *failed);
+ * result, {label, state, reason}. `costs` is tl_costs()'s. */
+json_t *tl_tables_of_run(const json_t *figures, const json_t *costs);
+json_t *tl_tables_of_runs(const json_t *means, const json_t *failed,
+                          const json_t *costs);
 
-/* What runs [{label, figures}] used, and prices for it, as the page wants it: {prices,
- * terms, rows, note}. `prices` {name: US$} may be NULL, or lack some: then examples. */
+/* ---- costs.c ---- */
+
+/* What runs [{label, figures}] used, and prices for it, as the page wants it: {terms,
+ * rows, note}. `prices` {name: US$, or {on_demand, spot}} may be NULL, or lack some:
+ * then examples. */
 json_t *tl_costs(const json_t *runs, const json_t *prices);
+/* TL_E_CONFIG: a price that there is none of. */
+TL_MUST_USE int tl_costs_check(const json_t *prices);
+/* Its rows with what each comes to: "on_demand", "spot". */
+json_t *tl_costs_rows(const json_t *costs);
 
 void tl_print_csv(const json_t *tables, FILE *out);
 void tl_print_markdown(const json_t *tables, FILE *out);

@@ -97,9 +97,25 @@ void tl_metric_set(struct tl_metric *m, double v);
 void tl_metric_observe(struct tl_metric *m, double v);
 /* Of a histogram: the sum of what was observed. */
 double tl_metric_value(const struct tl_metric *m);
-/* Everything in the Prometheus text format, process CPU seconds, resident bytes and
- * open descriptors included; malloc'ed, NULL-terminated; NULL: no memory. */
-char *tl_metrics_text(size_t *ret_size);
+/* Everything, process CPU seconds, resident bytes and open descriptors included;
+ * malloc'ed, NULL-terminated; NULL: no memory. */
+enum tl_metrics_format {
+    TL_METRICS_PROMETHEUS, /* text format 0.0.4 */
+    TL_METRICS_OPEN,       /* OpenMetrics 1.0.0 */
+};
+char *tl_metrics_text(enum tl_metrics_format format, size_t *ret_size);
+/* Count what was asked of the stores that the job lives on: metrics
+ * throughline_backend_requests_total and _bytes_total. Whatever changes something is a
+ * write. Any thread. */
+enum tl_backend {
+    TL_BACKEND_REDIS, /* commands; bytes of arguments and answers */
+    TL_BACKEND_KAFKA, /* entries of the log, and their bytes */
+    TL_BACKEND_STORE, /* S3: requests, each attempt one, as they are billed; a
+                         directory: objects. Bytes of what they hold */
+};
+enum tl_access { TL_ACCESS_READ, TL_ACCESS_WRITE };
+void tl_backend_count(enum tl_backend backend, enum tl_access access, uint64_t requests,
+                      uint64_t bytes);
 /* CPU seconds (user + system) and resident bytes of this process. */
 void tl_process_usage(double *ret_cpu_seconds, uint64_t *ret_resident_bytes);
 

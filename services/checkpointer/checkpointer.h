@@ -166,7 +166,7 @@ void capture_abandon(struct shard *s);
 /* ---- gauges.c ----------------------------------------------------------------- */
 
 struct gauges {
-    struct tl_metric *snapshots, *failures, *bytes, *seconds, *pruned;
+    struct tl_metric *snapshots, *failures, *bytes, *held, *seconds, *pruned;
     struct tl_metric **version, **age; /* per shard */
 };
 TL_MUST_USE int gauges_new(struct gauges *g, uint32_t shards);

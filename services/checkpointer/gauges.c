@@ -15,6 +15,8 @@ static const double seconds_bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
       "Snapshots that were begun and not completed.")                                  \
     X(bytes, TL_COUNTER, "throughline_snapshot_bytes_total",                           \
       "Bytes of snapshots stored.")                                                    \
+    X(held, TL_GAUGE, "throughline_snapshot_held_bytes",                               \
+      "Bytes of the snapshots taken and not removed since this process started.")      \
     X(pruned, TL_COUNTER, "throughline_snapshots_pruned_total",                        \
       "Old snapshots removed.")
 

@@ -249,11 +249,18 @@ void shard_advance(struct shard *s) {
 
 /* ---- the store ---------------------------------------------------------------- */
 
+/* A shard's snapshots are of nearly one size: those that were removed had this one. */
+static double bytes_more(const struct gauges *g, const struct upload *u) {
+    const double more = (double)u->stored * (1.0 - u->pruned);
+    return more > -tl_metric_value(g->held) ? more : -tl_metric_value(g->held);
+}
+
 static void record(const struct shard *s, const struct upload *u) {
     const struct gauges *g = &s->owner->gauges;
     const int64_t took_ms = u->ended_ms - s->capture.started_ms;
     tl_metric_add(g->snapshots, 1);
     tl_metric_add(g->bytes, (double)u->stored);
+    tl_metric_add(g->held, bytes_more(g, u));
     tl_metric_add(g->pruned, u->pruned);
     tl_metric_observe(g->seconds, (double)took_ms / 1000.0);
     tl_metric_set(g->version[s->number], (double)u->meta.version);

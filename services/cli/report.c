@@ -1,6 +1,7 @@
 /* report.c - `throughline report DIR`: what a run, or an experiment, came to. */
 #include "report.h"
 
+#include "throughline/report.h"
 #include "throughline/service.h"
 
 #include "cli.h"
@@ -32,8 +33,9 @@ static const struct tl_option rows[] = {
      .type = TL_OPT_STRING,
      FIELD(prices),
      .fallback = "",
-     .doc = "JSON file of prices for the cost table, in US$: {\"vCPU-hour\": 0.04, "
-            "\"GB-hour\": 0.0045, \"1000 writes to the store\": 0.005}."},
+     .doc = "JSON file of prices for the cost table, in US$: {\"vCPU-hour\": "
+            "{\"on_demand\": 0.04, \"spot\": 0.013}, \"1000 store writes\": 0.005, "
+            "...}."},
 };
 const struct tl_option_table tl_report_table = {rows, sizeof(rows) / sizeof(rows[0])};
 
@@ -71,6 +73,7 @@ static int report(struct tl_report_options *o, const char *directory) {
     json_t *prices = NULL;
     json_t *model = NULL;
     int rc = o->prices[0] != '\0' ? tl_report_read_json(o->prices, &prices) : 0;
+    rc = rc == 0 && prices != NULL ? tl_costs_check(prices) : rc;
     rc = rc == 0 ? tl_report_model(directory, prices, &model) : rc;
     complete_output(o, directory);
     rc = rc == 0 ? tl_report_write(model, o->format, o->output) : rc;

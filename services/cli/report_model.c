@@ -35,7 +35,7 @@ static json_t *note_of(const json_t *run) {
     return strategy[0] == '\0'
                ? json_string("")
                : json_sprintf(
-                     "strategy %s, %s, %lld workers, %lld shards, seed %lld: %s",
+                     "strategy %s, %s, workers %lld, shards %lld, seed %lld: %s",
                      strategy, text_of(run, "consistency"),
                      (long long)json_integer_value(json_object_get(run, "workers")),
                      (long long)json_integer_value(json_object_get(run, "shards")),
@@ -53,10 +53,11 @@ static int model_of_run(const char *directory, const json_t *prices,
     json_t *figures = json_object_get(run, "figures");
     json_t *used = json_pack("[{s:O, s:O}]", "label", json_object_get(run, "name"),
                              "figures", figures);
+    json_t *costs = tl_costs(used, prices);
     *ret_model =
         json_pack("{s:O, s:o, s:o, s:o, s:[O]}", "title", json_object_get(run, "name"),
-                  "note", note_of(run), "tables", tl_tables_of_run(figures), "costs",
-                  tl_costs(used, prices), "runs", run);
+                  "note", note_of(run), "tables", tl_tables_of_run(figures, costs),
+                  "costs", costs, "runs", run);
     add_origin(*ret_model, run);
     json_decref(used);
     json_decref(run);
@@ -152,6 +153,42 @@ static void add_paper(const json_t *curve, json_t *row) {
     }
 }
 
+/* ---- its control beside it
+ * ---------------------------------------------------------------- */
+
+/* The same arm without a failure; NULL: it has not been run. */
+static json_t *control_of(const struct model *m, const json_t *entry) {
+    const char *label = NULL;
+    json_t *group = NULL;
+    json_object_foreach(m->groups, label, group) {
+        const json_t *other = json_object_get(group, "entry");
+        if (strcmp(text_of(other, "arm"), text_of(entry, "arm")) == 0 &&
+            json_integer_value(json_object_get(other, "kill_count")) == 0) {
+            return group;
+        }
+    }
+    return NULL;
+}
+
+static void add_control(const struct model *m, const json_t *group, json_t *row) {
+    static const char *const keys[] = {"accuracy", "seconds_to_70"};
+    json_t *control = control_of(m, json_object_get(group, "entry"));
+    if (control == NULL || control == group) {
+        return;
+    }
+    json_t *means = tl_compare_means(json_object_get(control, "figures"));
+    json_t *gap = tl_compare_gap(json_object_get(group, "curves"),
+                                 json_object_get(control, "curves"));
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "control_%s", keys[i]);
+        (void)json_object_set(row, name, json_object_get(means, keys[i]));
+    }
+    (void)json_object_update(row, gap);
+    json_decref(means);
+    json_decref(gap);
+}
+
 /* ---- tables and charts
  * -------------------------------------------------------------------- */
 
@@ -163,6 +200,8 @@ static json_t *means_of(const struct model *m) {
         json_t *row = tl_compare_means(json_object_get(group, "figures"));
         (void)json_object_set_new(row, "label", json_string(label));
         add_paper(paper_curve(m, json_object_get(group, "entry")), row);
+        add_control(m, group, row);
+        tl_targets_judge(row);
         (void)json_array_append_new(rows, row);
     }
     return rows;
@@ -230,12 +269,12 @@ static json_t *costs_of(const json_t *means, const json_t *prices) {
 
 static json_t *model_json(const struct model *m, const json_t *prices) {
     json_t *means = means_of(m);
-    json_t *model =
-        json_pack("{s:O, s:O, s:o, s:o, s:o, s:O}", "title",
-                  json_object_get(m->experiment, "title"), "note",
-                  json_object_get(m->experiment, "note"), "tables",
-                  tl_tables_of_runs(means, m->failed), "comparisons", comparisons_of(m),
-                  "costs", costs_of(means, prices), "runs", m->runs);
+    json_t *costs = costs_of(means, prices);
+    json_t *model = json_pack("{s:O, s:O, s:o, s:o, s:o, s:O}", "title",
+                              json_object_get(m->experiment, "title"), "note",
+                              json_object_get(m->experiment, "note"), "tables",
+                              tl_tables_of_runs(means, m->failed, costs), "comparisons",
+                              comparisons_of(m), "costs", costs, "runs", m->runs);
     add_origin(model, m->experiment);
     json_decref(means);
     return model;

@@ -33,10 +33,23 @@ static int write_json(const json_t *model, FILE *out) {
     return 0;
 }
 
+static const char *text_of(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
 static int write_markdown(const json_t *model, FILE *out) {
-    (void)fprintf(out, "# %s\n%s\n\n",
-                  json_string_value(json_object_get(model, "title")),
-                  json_string_value(json_object_get(model, "note")));
+    const json_t *machine = json_object_get(model, "machine");
+    (void)fprintf(out, "# %s\n%s\n\n", text_of(model, "title"), text_of(model, "note"));
+    if (text_of(model, "reproduce")[0] != '\0') {
+        (void)fprintf(out, "    %s\n\n", text_of(model, "reproduce"));
+    }
+    if (machine != NULL) {
+        (void)fprintf(out, "%s, %lld cores, %s; Throughline %s.\n\n",
+                      text_of(machine, "processor"),
+                      (long long)json_integer_value(json_object_get(machine, "cores")),
+                      text_of(machine, "memory"), text_of(machine, "throughline"));
+    }
     tl_print_markdown(json_object_get(model, "tables"), out);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "monitor.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #define TICK_MS          100
 #define DECLARE_MS       5000
@@ -46,10 +47,19 @@ static bool proceed(void *ctx) {
     return !tl_stop_requested() && (m->is_finishing || !is_over(m));
 }
 
+/* Of this thread, which evaluates alone. */
+static double cpu_seconds(void) {
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static int observe(struct monitor *m, bool whole, struct monitor_score *ret_score) {
     const struct monitor_pause pause = {proceed, m};
+    const double begin = cpu_seconds();
     tl_health_beat();
     int rc = monitor_observe(m->observer, whole, &pause, ret_score);
+    m->evaluate_cpu_seconds += cpu_seconds() - begin;
     if (rc == TL_E_ENDED) {
         m->is_over = true;
     }
@@ -87,10 +97,16 @@ static void declare_when_accurate(struct monitor *m, struct monitor_score score)
     }
 }
 
+/* Are evaluations within their share of a core? */
+static bool may_evaluate(const struct monitor *m) {
+    return m->evaluate_cpu_seconds <=
+           m->job.evaluate_share * (tl_now_seconds() - m->started_at);
+}
+
 static void sample(struct monitor *m) {
-    struct monitor_score score;
+    struct monitor_score score = {0};
     monitor_measure(m);
-    if (observe(m, false, &score) == TL_E_INTERRUPTED) {
+    if (may_evaluate(m) && observe(m, false, &score) == TL_E_INTERRUPTED) {
         return; /* given up for what matters more */
     }
     monitor_sample_write(m, &score, false);
@@ -105,7 +121,8 @@ static bool is_due(const struct monitor *m, double last) {
         return true;
     }
     uint64_t announced = 0;
-    return job->evaluate_versions > 0 && monitor_announced_version(m, &announced) &&
+    return job->evaluate_versions > 0 && may_evaluate(m) &&
+           monitor_announced_version(m, &announced) &&
            (!m->score.known || announced < m->score.version ||
             announced - m->score.version >= job->evaluate_versions);
 }
@@ -178,6 +195,7 @@ static void finish(struct monitor *m) {
 
 void monitor_run(struct monitor *m) {
     double last = -m->job.evaluate_seconds;
+    m->started_at = tl_now_seconds();
     while (!tl_stop_requested()) {
         tl_health_beat();
         monitor_events_write(m);

@@ -94,6 +94,7 @@ int main(int argc, char **argv) {
                     tl_error_text(), NULL);
     }
     tl_member_close(m.member);
+    tl_log_close(m.log);
     tl_http_stop(m.http);
     tl_page_feed_free(m.feed);
     monitor_observer_free(m.observer);

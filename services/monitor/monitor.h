@@ -4,6 +4,7 @@
  *   loop.c       when to sample, when the job is over
  *   observe.c    the newest weights, and what they score on the test set
  *   processes.c  who is there, and what each says of itself
+ *   lag.c        how far servers are behind a durable log
  *   sample.c     all of that as one line of the timeline
  *   events.c     comings and goings as lines of the timeline
  *   timeline.c   lines on their way to the file, and from it to the dashboard
@@ -16,6 +17,7 @@
 #include "throughline/client.h"
 #include "throughline/data.h"
 #include "throughline/job.h"
+#include "throughline/log.h"
 #include "throughline/member.h"
 #include "throughline/nn.h"
 #include "throughline/page.h"
@@ -49,6 +51,8 @@ TL_MUST_USE int monitor_observer_new(const struct tl_job *job,
                                      const char *servers,
                                      struct monitor_observer **ret_observer);
 void monitor_observer_free(struct monitor_observer *o); /* NULL is legal */
+/* Of the job's model. */
+uint64_t monitor_observer_parameters(const struct monitor_observer *o);
 /* Between two chunks of an evaluation: do what cannot wait, and tell whether to go on.
  */
 struct monitor_pause {
@@ -93,6 +97,22 @@ struct monitor_counter {
     X(nonfinite, "throughline_gradients_nonfinite_total")                              \
     X(missing, "throughline_contributions_missing_total")
 
+/* X(field, metric, labels): what services asked of the stores that the job lives on;
+ * summed over all. */
+#define MONITOR_BACKEND_COUNTERS(X)                                                    \
+    MONITOR_BACKEND(X, redis)                                                          \
+    MONITOR_BACKEND(X, kafka)                                                          \
+    MONITOR_BACKEND(X, store)
+#define MONITOR_BACKEND(X, name)                                                       \
+    X(name##_reads, "throughline_backend_requests_total",                              \
+      "backend=\"" #name "\",op=\"read\"")                                             \
+    X(name##_writes, "throughline_backend_requests_total",                             \
+      "backend=\"" #name "\",op=\"write\"")                                            \
+    X(name##_read_bytes, "throughline_backend_bytes_total",                            \
+      "backend=\"" #name "\",op=\"read\"")                                             \
+    X(name##_write_bytes, "throughline_backend_bytes_total",                           \
+      "backend=\"" #name "\",op=\"write\"")
+
 /* Upper bounds of the servers' histogram of staleness. */
 #define MONITOR_STALENESS_BOUNDS 11u
 extern const unsigned monitor_staleness_bounds[MONITOR_STALENESS_BOUNDS];
@@ -110,10 +130,18 @@ struct monitor_process {
     bool is_measured; /* answered at the last sample */
     struct tl_member_entry entry;
     struct monitor_counter cpu_seconds, sent_bytes, received_bytes, wait_seconds,
-        compute_seconds, redis_commands, stored_bytes;
+        compute_seconds;
     double resident_bytes;
+    double held_bytes;                   /* a checkpointer's, in the store */
+    double load_seconds, replay_seconds; /* a server's, at its start */
+    double position;                     /* a server's, in its log */
+    bool has_lag;
+    double lag; /* a server's: records in its log that it has not folded */
 #define FIELD(field, metric) struct monitor_counter field;
     MONITOR_WORKER_COUNTERS(FIELD)
+#undef FIELD
+#define FIELD(field, metric, labels) struct monitor_counter field;
+    MONITOR_BACKEND_COUNTERS(FIELD)
 #undef FIELD
 #define FIELD(field, metric) double field;
     MONITOR_SERVER_TALLIES(FIELD)
@@ -159,6 +187,8 @@ struct monitor {
     struct tl_job job;
     struct monitor_observer *observer;
     struct tl_member *member; /* NULL: no Redis */
+    struct tl_log *log;       /* NULL: no durable one, or not opened */
+    bool has_tried_log;
     struct monitor_events *events;
     struct monitor_processes processes;
     struct monitor_gauges *gauges;
@@ -172,10 +202,12 @@ struct monitor {
     bool is_announced;  /* and what the servers announced then */
     uint64_t announced;
     int observed; /* outcome of the last monitor_observe(); logged when it changes */
-    struct monitor_score score; /* the last known */
-    uint64_t snapshot_version;  /* the newest announced */
-    bool is_over;               /* the job */
-    bool is_finishing;          /* the last evaluation is on */
+    struct monitor_score score;  /* the last known */
+    double started_at;           /* tl_now_seconds() */
+    double evaluate_cpu_seconds; /* of all evaluations, pulling included */
+    uint64_t snapshot_version;   /* the newest announced */
+    bool is_over;                /* the job */
+    bool is_finishing;           /* the last evaluation is on */
 };
 
 /* events.c: write what has come since the last call, snapshots included. */
@@ -183,6 +215,8 @@ void monitor_events_write(struct monitor *m);
 /* processes.c: look at the roster, and ask every service in it for its metrics, within
  * 2 s; remember when that was. */
 void monitor_measure(struct monitor *m);
+/* lag.c: ask the log, if there is a durable one, how long it is. */
+void monitor_lag_measure(struct monitor *m);
 /* Lowest version that the shards' servers announce; false while one is not there. */
 bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version);
 

@@ -123,6 +123,10 @@ void monitor_observer_free(struct monitor_observer *o) {
     free(o);
 }
 
+uint64_t monitor_observer_parameters(const struct monitor_observer *o) {
+    return tl_nn_parameters(o->nn);
+}
+
 static int join(struct monitor_observer *o) {
     struct tl_client_join joined;
     int rc = tl_client_join(o->client, &joined);

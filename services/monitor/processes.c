@@ -91,12 +91,18 @@ static void read_metrics(struct monitor_process *s, const char *text) {
                           &s->resident_bytes);
     count(&s->sent_bytes, text, "throughline_sent_bytes_total", NULL);
     count(&s->received_bytes, text, "throughline_received_bytes_total", NULL);
-    count(&s->redis_commands, text, "throughline_redis_commands_total", NULL);
-    count(&s->stored_bytes, text, "throughline_snapshot_bytes_total", NULL);
+    (void)tl_metrics_find(text, "throughline_snapshot_held_bytes", NULL,
+                          &s->held_bytes);
+    (void)tl_metrics_find(text, "throughline_log_position", NULL, &s->position);
+    (void)tl_metrics_find(text, "throughline_load_seconds", NULL, &s->load_seconds);
+    (void)tl_metrics_find(text, "throughline_replay_seconds", NULL, &s->replay_seconds);
     count(&s->wait_seconds, text, "throughline_worker_wait_seconds_total", NULL);
     count(&s->compute_seconds, text, "throughline_worker_compute_seconds_total", NULL);
 #define READ(field, metric) count(&s->field, text, metric, NULL);
     MONITOR_WORKER_COUNTERS(READ)
+#undef READ
+#define READ(field, metric, labels) count(&s->field, text, metric, labels);
+    MONITOR_BACKEND_COUNTERS(READ)
 #undef READ
 #define READ(field, metric) (void)tl_metrics_find(text, metric, NULL, &s->field);
     MONITOR_SERVER_TALLIES(READ)
@@ -158,6 +164,7 @@ bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version) {
 void monitor_measure(struct monitor *m) {
     tl_health_beat();
     measure_all(&m->processes, m->member);
+    monitor_lag_measure(m);
     m->measured_at = tl_now_seconds();
     m->is_announced = monitor_announced_version(m, &m->announced);
 }

@@ -41,6 +41,27 @@ static json_t *gradients(const struct monitor_processes *p) {
     return o;
 }
 
+/* What all services together asked of Redis, Kafka and the store. */
+static json_t *backends(const struct monitor_processes *p) {
+    json_t *o = json_object();
+    double held = 0.0;
+#define SUM(field, metric, labels)                                                     \
+    {                                                                                  \
+        double sum = 0.0;                                                              \
+        for (size_t i = 0; i < p->count; i++) {                                        \
+            sum += total(&p->list[i].field);                                           \
+        }                                                                              \
+        (void)json_object_set_new(o, #field, whole(sum));                              \
+    }
+    MONITOR_BACKEND_COUNTERS(SUM)
+#undef SUM
+    for (size_t i = 0; i < p->count; i++) {
+        held += p->list[i].held_bytes;
+    }
+    (void)json_object_set_new(o, "store_held_bytes", whole(held));
+    return o;
+}
+
 static const struct monitor_process *first_server(const struct monitor_processes *p) {
     for (size_t i = 0; i < p->count; i++) {
         if (p->list[i].role == TL_ROLE_SERVER && p->list[i].index == 0) {
@@ -84,15 +105,20 @@ static json_t *process(const struct monitor_process *s) {
     char service[MONITOR_NAME_MAX];
     monitor_name(s->role, s->index, service);
     json_t *o =
-        json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "service",
-                  service, "state", state_name(s), "pid", (int)s->entry.pid, "version",
+        json_pack("{s:s, s:s, s:i, s:I, s:I, s:f, s:o, s:o, s:o}", "service", service,
+                  "state", state_name(s), "pid", (int)s->entry.pid, "version",
                   (json_int_t)s->entry.version, "epoch", (json_int_t)s->entry.epoch,
                   "cpu_seconds", total(&s->cpu_seconds), "resident_bytes",
                   s->is_measured ? whole(s->resident_bytes) : json_null(), "sent_bytes",
                   whole(total(&s->sent_bytes)), "received_bytes",
-                  whole(total(&s->received_bytes)), "redis_commands",
-                  whole(total(&s->redis_commands)), "stored_bytes",
-                  whole(total(&s->stored_bytes)));
+                  whole(total(&s->received_bytes)));
+    if (s->role == TL_ROLE_SERVER && s->is_measured) {
+        (void)json_object_set_new(o, "load_seconds", json_real(s->load_seconds));
+        (void)json_object_set_new(o, "replay_seconds", json_real(s->replay_seconds));
+    }
+    if (s->has_lag) {
+        (void)json_object_set_new(o, "lag", whole(s->lag));
+    }
     if (s->role == TL_ROLE_WORKER) {
         (void)json_object_set_new(o, "compute_seconds",
                                   json_real(total(&s->compute_seconds)));
@@ -100,6 +126,17 @@ static json_t *process(const struct monitor_process *s) {
                                   json_real(total(&s->wait_seconds)));
     }
     return o;
+}
+
+/* Our own are those of this moment, an evaluation after the others'. */
+static void measure_self(struct monitor *m) {
+    struct monitor_process *self =
+        monitor_processes_find(&m->processes, TL_ROLE_MONITOR, m->service.index);
+    uint64_t resident = 0;
+    if (self != NULL) {
+        tl_process_usage(&self->cpu_seconds.now, &resident);
+        self->resident_bytes = (double)resident;
+    }
 }
 
 static json_t *processes(const struct monitor_processes *p) {
@@ -120,13 +157,13 @@ static json_t *known(bool is_known, json_t *value) {
 }
 
 /* What the evaluation found; null throughout when there was none. */
-static json_t *evaluation(const struct monitor_score *score) {
+static json_t *evaluation(const struct monitor *m, const struct monitor_score *score) {
     bool k = score->known;
-    return json_pack("{s:o, s:o, s:o, s:f}", "accuracy",
-                     known(k, json_real(score->accuracy)), "loss",
-                     known(k, json_real(score->loss)), "examples",
-                     known(k, json_integer((json_int_t)score->examples)),
-                     "evaluate_seconds", score->seconds);
+    return json_pack(
+        "{s:o, s:o, s:o, s:f, s:f}", "accuracy", known(k, json_real(score->accuracy)),
+        "loss", known(k, json_real(score->loss)), "examples",
+        known(k, json_integer((json_int_t)score->examples)), "evaluate_seconds",
+        score->seconds, "evaluate_cpu_seconds", m->evaluate_cpu_seconds);
 }
 
 /* What the services announced and said of themselves. */
@@ -134,20 +171,22 @@ static json_t *measurement(const struct monitor *m) {
     const struct monitor_processes *p = &m->processes;
     size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
     bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
-    return json_pack("{s:b, s:o, s:o, s:o, s:I}", "redis", has_redis, "gradients",
-                     gradients(p), "staleness", staleness(p), "processes", processes(p),
-                     "processes_omitted", (json_int_t)omitted);
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:I}", "redis", has_redis, "gradients",
+                     gradients(p), "backends", backends(p), "staleness", staleness(p),
+                     "processes", processes(p), "processes_omitted",
+                     (json_int_t)omitted);
 }
 
 void monitor_sample_write(struct monitor *m, const struct monitor_score *score,
                           bool is_final) {
     uint64_t version = score->known ? score->version : m->announced;
+    measure_self(m);
     json_t *line = json_pack(
         "{s:s, s:b, s:o, s:o}", "kind", "sample", "final", is_final, "version",
         known(score->known || m->is_announced, json_integer((json_int_t)version)),
         "announced_version",
         known(m->is_announced, json_integer((json_int_t)m->announced)));
-    json_t *parts[] = {evaluation(score), measurement(m)};
+    json_t *parts[] = {evaluation(m, score), measurement(m)};
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
         (void)json_object_update(line, parts[i]);
         json_decref(parts[i]);

@@ -98,6 +98,7 @@ static void end_replay(struct server *s) {
     }
     f->is_replaying = false;
     double seconds = tl_now_seconds() - f->replay_began;
+    s->origin.replay_seconds = seconds;
     uint64_t from = s->origin.position;
     tl_log_line(TL_INFO, "log replayed", "from_position", tl_text_u64(from), "records",
                 tl_text_u64(tl_fold_position(s->fold) - from), "bytes",

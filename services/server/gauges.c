@@ -12,6 +12,10 @@
     X(rate, TL_GAUGE, "throughline_learning_rate", "Rate of the next update.")         \
     X(recovered, TL_GAUGE, "throughline_recovered_version",                            \
       "Version that this process started from.")                                       \
+    X(load, TL_GAUGE, "throughline_load_seconds",                                      \
+      "Time to load the state that this process started from.")                        \
+    X(replay, TL_GAUGE, "throughline_replay_seconds",                                  \
+      "Time to fold what the log held beyond that state.")                             \
     X(folded, TL_COUNTER, "throughline_gradients_folded_total",                        \
       "Gradients in the state.")                                                       \
     X(lost, TL_COUNTER, "throughline_gradients_lost_total",                            \
@@ -27,7 +31,7 @@
     X(missing, TL_COUNTER, "throughline_contributions_missing_total",                  \
       "Contributions to sync steps given up because their worker died.")               \
     X(active, TL_GAUGE, "throughline_active_workers", "Workers in the set.")           \
-    X(connections, TL_GAUGE, "throughline_connections", "Open connections.")           \
+    X(connections, TL_GAUGE, "throughline_open_connections", "Open connections.")      \
     X(accepted, TL_COUNTER, "throughline_connections_total", "Connections accepted.")  \
     X(rejected, TL_COUNTER, "throughline_connections_refused_total",                   \
       "Connections refused.")                                                          \
@@ -48,8 +52,6 @@
     X(stall, TL_GAUGE, "throughline_snapshot_stall_seconds_max",                       \
       "Longest time that taking a snapshot held the fold.")                            \
     X(redis, TL_GAUGE, "throughline_redis_connected", "1 while Redis answers.")        \
-    X(redis_commands, TL_COUNTER, "throughline_redis_commands_total",                  \
-      "Commands sent to Redis.")                                                       \
     X(redis_failures, TL_COUNTER, "throughline_redis_failures_total",                  \
       "Commands to Redis that failed.")
 
@@ -115,6 +117,8 @@ void server_gauges_refresh(struct server *s) {
     tl_metric_set(g->position, (double)tl_fold_position(s->fold));
     tl_metric_set(g->rate, tl_fold_rate(s->fold));
     tl_metric_set(g->recovered, (double)s->origin.version);
+    tl_metric_set(g->load, s->origin.load_seconds);
+    tl_metric_set(g->replay, s->origin.replay_seconds);
     tl_metric_set(g->folded, (double)c.folded);
     tl_metric_set(g->lost, (double)c.lost);
     tl_metric_set(g->duplicated, (double)c.duplicated);
@@ -142,7 +146,6 @@ void server_gauges_refresh(struct server *s) {
         uint64_t failures = 0;
         tl_member_stats(s->member, &commands, &failures);
         tl_metric_set(g->redis, tl_member_is_connected(s->member) ? 1.0 : 0.0);
-        tl_metric_set(g->redis_commands, (double)commands);
         tl_metric_set(g->redis_failures, (double)failures);
     }
 }

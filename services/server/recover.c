@@ -92,6 +92,7 @@ static int load_snapshot(struct server *s, const struct tl_fold_config *config) 
 }
 
 int server_recover(struct server *s) {
+    const double began = tl_now_seconds();
     struct tl_nn *nn = NULL;
     int rc = tl_nn_new(s->job.model, "model", 1, &nn);
     if (rc != 0) {
@@ -119,6 +120,7 @@ int server_recover(struct server *s) {
     }
     tl_nn_free(nn);
     if (rc == 0) {
+        s->origin.load_seconds = tl_now_seconds() - began;
         s->origin.version = tl_fold_version(s->fold);
         s->origin.position = tl_fold_position(s->fold);
         if (tl_fold_epoch(s->fold) > s->origin.epoch_floor) {

@@ -31,6 +31,7 @@ struct server_origin {
     uint64_t version, position;
     uint64_t epoch_floor; /* newest epoch that any snapshot in the store shows */
     bool from_snapshot;
+    double load_seconds, replay_seconds; /* what it took to get there */
 };
 
 /* With a durable log: where its records come from. */

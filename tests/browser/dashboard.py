@@ -21,6 +21,8 @@ except ImportError:
     sys.exit(77)
 
 WITHIN = 2.0
+CHARTS_FIT = """[...document.querySelectorAll('.chart')].every(c =>
+    !c.clientWidth || Math.abs((c.querySelector('.u-wrap')?.offsetWidth ?? 0) - Math.max(c.clientWidth, 200)) < 2)"""
 
 
 class Run:
@@ -80,7 +82,7 @@ def check_widths(browser):
     for width in (390, 1024, 1700):
         for dark in (False, True):
             browser.view(width, dark)
-            time.sleep(0.3)  # for the charts to take their new size
+            browser.wait(CHARTS_FIT, 10, f"at {width} px the charts take their size")
             over = browser.js("document.documentElement.scrollWidth - innerWidth")
             assert over <= 0, f"at {width} px the page is {over} px too wide"
 

@@ -1,21 +1,22 @@
-"""A picture of the upper part of a page, some seconds after it was opened:
-pictures.py URL FILE SECONDS"""
+"""A picture of the upper part of a page, once it shows what it should:
+pictures.py URL FILE HEIGHT CONDITION SECONDS; CONDITION is JavaScript, SECONDS the most to wait."""
 
 import sys
-import time
 
 from browser import Browser
 
-WIDTH, HEIGHT = 1280, 1000
+WIDTH = 1280
 
 
-def main(url, path, seconds):
+def main(url, path, height, condition, seconds):
     with Browser() as browser:
         browser.open(url, WIDTH)
-        browser.wait("document.querySelector('.chart canvas') !== null", 10)
-        time.sleep(float(seconds))
-        browser.picture(path, HEIGHT)
-        print(path, *browser.complaints())
+        browser.wait("document.querySelector('.chart canvas') !== null", 30)
+        browser.wait(condition, float(seconds))
+        browser.picture(path, int(height))
+        complaints = browser.complaints()
+        assert not complaints, complaints
+        print(path)
 
 
 main(*sys.argv[1:])

@@ -213,7 +213,7 @@ static void each_is_closed_and_counted(unsigned n, void (*visit)(unsigned i)) {
     }
     rig_expect(&rig, "throughline_bad_frames_total", bad + n);
     assert_workers_went_on(before, start_ms);
-    assert_true(rig_falls(&rig, "throughline_connections", RIG_WORKERS));
+    assert_true(rig_falls(&rig, "throughline_open_connections", RIG_WORKERS));
     assert_true(rig_metric(&rig, "process_resident_memory_bytes") - resident <
                 8.0 * 1024 * 1024);
 }
@@ -423,7 +423,7 @@ static void a_thousand_idle_connections(void **state) {
     }
     rig_expect(&rig, "throughline_strangers_dropped_total", dropped + CROWD);
     assert_workers_went_on(before, start_ms);
-    assert_true(rig_falls(&rig, "throughline_connections", RIG_WORKERS));
+    assert_true(rig_falls(&rig, "throughline_open_connections", RIG_WORKERS));
     assert_true(rig_metric(&rig, "process_resident_memory_bytes") - resident <
                 16.0 * 1024 * 1024);
 }
@@ -440,7 +440,7 @@ static void a_flood_of_new_connections(void **state) {
     }
     rig_expect(&rig, "throughline_connections_total", accepted + 3.0 * CROWD);
     assert_workers_went_on(before, start_ms);
-    assert_true(rig_falls(&rig, "throughline_connections", RIG_WORKERS));
+    assert_true(rig_falls(&rig, "throughline_open_connections", RIG_WORKERS));
     assert_true(rig_metric(&rig, "process_resident_memory_bytes") - resident <
                 16.0 * 1024 * 1024);
 }

@@ -41,6 +41,20 @@ def query(port, expression):
         return []
 
 
+def metadata(port, family):
+    """What Prometheus knows of a family: its types and units."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/targets/metadata", timeout=5) as answer:
+        return {(m["type"], m["unit"]) for m in json.load(answer)["data"] if m["metric"] == family}
+
+
+def families_are_unique(address):
+    """Of an OpenMetrics text: a counter's family must not be a gauge's name too."""
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": "application/openmetrics-text"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        families = re.findall(r"^# TYPE (\S+)", answer.read().decode(), re.M)
+    assert families and len(families) == len(set(families)), f"{address}: {sorted(families)}"
+
+
 def addresses(bin_dir, said):
     """Where the run's services show their metrics, as `throughline status` tells."""
     command = re.search(r"throughline (status .*)", said.read_text())
@@ -56,6 +70,10 @@ def check(port):
     wait(lambda: query(port, "throughline:gradients_acknowledged:rate > 0"), 60, "the rule of gradients/s")
     wait(lambda: query(port, "throughline:staleness:p95 >= 0"), 30, "the rule of staleness")
     wait(lambda: query(port, "throughline_test_accuracy > 0.5"), 30, "the monitor's accuracy")
+    # Units are told by OpenMetrics alone: so that is what was read, and understood.
+    assert metadata(port, "process_cpu_seconds") == {("counter", "seconds")}
+    assert metadata(port, "throughline_backend_bytes") == {("counter", "bytes")}
+    wait(lambda: query(port, 'sum(throughline_backend_requests_total{backend="redis"}) > 0'), 30, "requests to Redis")
     assert query(port, 'ALERTS{alertname="ThroughlineServiceDown"}') == []
     # Nothing was dropped or misread: Prometheus counts what it took.
     assert min(query(port, "scrape_samples_scraped")) > 5
@@ -83,6 +101,8 @@ def main(bin_dir, source_dir):
             targets = wait(lambda: addresses(bin_dir, said), 20, "all services have addresses")
             (scratch / "targets/run.json").write_text(json.dumps([{"targets": targets}]))
             check(port)
+            for target in targets:
+                families_are_unique(target)
         finally:
             for process in (run, prometheus):
                 process.terminate()

@@ -23,12 +23,19 @@
 
 static const char plain[] = "text/plain; charset=utf-8";
 static const char prometheus[] = "text/plain; version=0.0.4; charset=utf-8";
+static const char open_metrics[] =
+    "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 struct tl_http {
     struct MHD_Daemon *daemon;
     struct tl_http_site site;
     struct tl_viewers viewers;
 };
+
+static const char *header(struct MHD_Connection *connection, const char *name) {
+    const char *value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+    return value != NULL ? value : "";
+}
 
 /* ---- replies -------------------------------------------------------------------- */
 
@@ -83,10 +90,15 @@ static enum MHD_Result say_ready(struct MHD_Connection *connection) {
                            : say(connection, MHD_HTTP_SERVICE_UNAVAILABLE, why_not);
 }
 
+/* OpenMetrics for whoever can read it: it tells more. */
 static enum MHD_Result say_metrics(struct MHD_Connection *connection) {
+    const char *accepted = header(connection, MHD_HTTP_HEADER_ACCEPT);
+    const bool is_open = strstr(accepted, "application/openmetrics-text") != NULL;
     size_t size = 0;
-    char *text = tl_metrics_text(&size);
-    return reply(connection, MHD_HTTP_OK, prometheus, text, size);
+    char *text =
+        tl_metrics_text(is_open ? TL_METRICS_OPEN : TL_METRICS_PROMETHEUS, &size);
+    return reply(connection, MHD_HTTP_OK, is_open ? open_metrics : prometheus, text,
+                 size);
 }
 
 static enum MHD_Result say_stream(struct tl_http *h,
@@ -126,11 +138,6 @@ static enum MHD_Result get(struct tl_http *h, struct MHD_Connection *connection,
 }
 
 /* ---- POST ----------------------------------------------------------------------- */
-
-static const char *header(struct MHD_Connection *connection, const char *name) {
-    const char *value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
-    return value != NULL ? value : "";
-}
 
 /* Was this page asked for under a name of the loopback interface? A name that somebody
  * else made point here is none. */

@@ -340,6 +340,13 @@ static const struct tl_option job_options[] = {
      .fallback = "0",
      RANGE(0, 100000000),
      .doc = "Test examples of an evaluation, the first ones; 0: all."},
+    {.name = "monitor.share",
+     .type = TL_OPT_DOUBLE,
+     FIELD(evaluate_share),
+     .fallback = "1",
+     RANGE(0.001, 1),
+     .doc = "Most that evaluations may take of one core, on average; beyond it, "
+            "samples come without one. The last evaluation is made in any case."},
     {.name = "membership.lease_ms",
      .type = TL_OPT_U32,
      FIELD(lease_ms),

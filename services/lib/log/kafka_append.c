@@ -2,6 +2,8 @@
  *
  * It tries for ever and keeps the order, so that a later entry is never there without
  * the earlier ones. What it cannot heal (fatal, size, rights) ends the appender. */
+#include "throughline/service.h"
+
 #include "kafka_log.h"
 
 #include <inttypes.h>
@@ -26,6 +28,7 @@ static void on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *m, void *o
     char fatal[256];
     if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         kafka_state_clear(&d->state);
+        tl_backend_count(TL_BACKEND_KAFKA, TL_ACCESS_WRITE, 1, e->size);
         appender_settled(e, (uint64_t)m->offset + 1);
         return;
     }

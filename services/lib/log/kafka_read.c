@@ -176,6 +176,7 @@ int kafka_read_next(struct tl_reader *r, uint64_t *ret_position,
             continue;
         }
         kafka_state_clear(&d->state);
+        tl_backend_count(TL_BACKEND_KAFKA, TL_ACCESS_READ, 1, m->len);
         *ret_position = (uint64_t)m->offset + 1;
         *ret_bytes = m->payload;
         *ret_size = m->len;

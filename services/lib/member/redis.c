@@ -3,6 +3,8 @@
  * hiredis 0.14 writes with write(), so a connection that Redis has closed raises
  * SIGPIPE; a library must not let its user's process die of that, and may not change
  * the process' handlers: the signal is held back around each exchange. */
+#include "throughline/service.h"
+
 #include "member_internal.h"
 
 #include <errno.h>
@@ -112,6 +114,31 @@ static redisReply *exchange(struct tl_redis *r, int argc, const char **argv,
     return reply;
 }
 
+/* ---- what it costs -------------------------------------------------------------- */
+
+/* Scripts write, all of them. */
+static enum tl_access access_of(const char *verb) {
+    static const char *const writes[] = {"EVAL", "DEL", "UNLINK", "XTRIM", "SET", NULL};
+    return starts_with_one(verb, writes) ? TL_ACCESS_WRITE : TL_ACCESS_READ;
+}
+
+static uint64_t bytes_of(const redisReply *reply) {
+    uint64_t bytes = reply->str != NULL ? reply->len : 0;
+    for (size_t i = 0; i < reply->elements; i++) {
+        bytes += bytes_of(reply->element[i]);
+    }
+    return bytes;
+}
+
+static void count(int argc, const char **argv, const size_t *sizes,
+                  const redisReply *reply) {
+    uint64_t bytes = reply != NULL ? bytes_of(reply) : 0;
+    for (int i = 0; i < argc; i++) {
+        bytes += sizes != NULL ? sizes[i] : strlen(argv[i]);
+    }
+    tl_backend_count(TL_BACKEND_REDIS, access_of(argv[0]), 1, bytes);
+}
+
 int tl_redis_command_sized(struct tl_redis *r, int argc, const char **argv,
                            const size_t *sizes, redisReply **ret_reply) {
     if (argc < 1 || (size_t)argc > ARGS_MAX) {
@@ -126,6 +153,7 @@ int tl_redis_command_sized(struct tl_redis *r, int argc, const char **argv,
     } else if (reply->type == REDIS_REPLY_ERROR) {
         rc = fail_reply(r, reply->str);
     }
+    count(argc, argv, sizes, reply);
     if (rc != 0) {
         atomic_fetch_add(&r->counters->failures, 1);
         freeReplyObject(reply);

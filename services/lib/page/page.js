@@ -3,9 +3,10 @@
  * The timeline (docs/timeline.md) comes line by line from /events, or is in the page:
  * element #report then holds
  *   title, note       of the page
- *   tables            [{title, note, columns: [{key, label, digits, text}], rows}]
+ *   tables            [{title, note, columns: [{key, label, digits, text}], rows}];
+ *                     "printed": for other formats alone
  *   comparisons       [{title, label, range, series: [{label, x, y, low, high, dashed}], bands}]
- *   costs             {prices, rows: [{label, ...resources}], terms: [[price, resource, label]]}
+ *   costs             {rows: [{label, ...resources}], terms: [{price, resource, label, on_demand, spot}]}
  *   runs              [{name, run, lines}]
  *   reproduce         commands
  *   machine           {what: value}
@@ -27,7 +28,7 @@ const section = (parent, title, className = "") => {
   return s;
 };
 const seconds = (t) => `${number(t, 1)} s`;
-const percent = (v) => (v == null ? "–" : `${(100 * v).toFixed(1)} %`);
+const percent = (v) => (v == null || Number.isNaN(v) ? "–" : `${(100 * v).toFixed(1)} %`);
 const bytes = (v) => (v == null ? "–" : v >= 1e9 ? `${number(v / 1e9, 2)} GB` : `${number(v / 1e6, 1)} MB`);
 const setText = (id, text) => (document.getElementById(id).textContent = text);
 
@@ -95,9 +96,6 @@ const rate = (get) => (s, before) => {
 const acknowledged = rate((s) => s.gradients?.acknowledged);
 const processOf = (s, name) => s?.processes?.find((p) => p.service === name);
 
-/* The monitor does little else than evaluate. */
-const monitorOf = (s) => processOf(s, "monitor");
-
 /* Mean staleness of the gradients folded between two samples, by the middle of each
  * range of the histogram. */
 function meanStaleness(s, before) {
@@ -120,7 +118,7 @@ function tiles(parent, run) {
     updates: () => number(run.last?.announced_version ?? run.last?.version, 0),
     "gradients/s": () => number(run.samples.length > 1 ? acknowledged(run.last, run.samples.at(-2)) : null, 0),
     "gradients lost": () => number(run.last?.gradients?.lost, 0),
-    "evaluation, of one core": () => percent(monitorOf(run.last)?.cpu_seconds / run.last?.t),
+    "evaluation, of one core": () => percent(run.last?.evaluate_cpu_seconds / run.last?.t),
   };
   const shown = Object.keys(values).map((name) => {
     const b = make("b", { textContent: "–" });
@@ -132,8 +130,13 @@ function tiles(parent, run) {
 
 function curve(title, className, series, axes, ...values) {
   return (parent, run) => {
-    const c = chart(section(parent, title, className), { title, series, axes, bands: () => run.bands });
-    return () => c.set(run.columns(...values));
+    const box = section(parent, title, className);
+    const c = chart(box, { title, series, axes, bands: () => run.bands });
+    return () => {
+      const columns = run.columns(...values);
+      box.hidden = run.samples.length > 2 && columns.slice(1).every((ys) => ys.every((y) => y == null)); /* nobody has it */
+      c.set(columns);
+    };
   };
 }
 const upwards = { range: (u, a, b) => [0, Math.max(b * 1.05, 1e-9)] };
@@ -145,6 +148,10 @@ const throughput = curve("Throughput", "",
   [{ label: "gradients acknowledged/s", color: "c2" }], { rate: { label: "gradients/s", ...upwards } }, acknowledged);
 const staleness = curve("Mean staleness", "",
   [{ label: "updates behind", color: "c3", spanGaps: true }], { s: { label: "updates", ...upwards } }, meanStaleness);
+/* Of a durable log: records that the slowest server has not folded. */
+const lag = curve("Lag of the log", "",
+  [{ label: "records", color: "c4" }], { n: { label: "records", ...upwards } },
+  (s) => s.processes?.reduce((most, p) => (p.lag == null ? most : Math.max(most ?? 0, p.lag)), null));
 const losses = curve("Gradients that did not count", "",
   [{ label: "lost", color: "bad" }, { label: "refused", color: "c1", dash: [6, 4] }], { n: { label: "gradients", ...upwards } },
   (s) => s.gradients?.lost, (s) => s.gradients?.refused);
@@ -264,7 +271,7 @@ function events(parent, run) {
 function panels(parent, run) {
   const grid = make("div", { className: "grid" });
   parent.append(grid);
-  const whole = [tiles, quality, services, throughput, staleness, losses, histogram, checkpoints, events];
+  const whole = [tiles, quality, services, throughput, lag, staleness, losses, histogram, checkpoints, events];
   const slim = [tiles, quality, throughput, losses, checkpoints, events];
   const all = (report && !run.last?.processes ? slim : whole).map((p) => p(grid, run));
   return () => all.forEach((show) => show());
@@ -298,21 +305,25 @@ function comparison(parent, c) {
 
 function costs(parent, c) {
   const box = section(parent, "What it would cost", "wide");
-  const form = make("form", { onsubmit: () => false });
+  const form = make("form", { className: "prices", onsubmit: () => false });
   const result = make("div");
   box.append(make("p", { className: "note", textContent: c.note ?? "" }), form, result);
-  const prices = { ...c.prices };
+  const terms = c.terms.map((t) => ({ ...t }));
+  const total = (r, kind) => terms.reduce((sum, t) => sum + (r[t.resource] ?? 0) * t[kind], 0);
   const show = () => {
-    const columns = [{ key: "label", label: "run", text: true }, ...c.terms.map((t) => ({ key: t.resource, label: t.label, digits: 4 })), { key: "total", label: "US$", digits: 5 }];
-    const rows = c.rows.map((r) => ({ ...r, total: c.terms.reduce((sum, t) => sum + (r[t.resource] ?? 0) * prices[t.price], 0) }));
+    const columns = [{ key: "label", label: "run", text: true }, ...terms.map((t) => ({ key: t.resource, label: t.label, digits: 6 })),
+      { key: "on_demand", label: "US$ on demand", digits: 6 }, { key: "spot", label: "US$ spot", digits: 6 }];
+    const rows = c.rows.map((r) => ({ ...r, on_demand: total(r, "on_demand"), spot: total(r, "spot") }));
     result.replaceChildren();
     table(result, { title: "", columns, rows });
   };
-  for (const [name, value] of Object.entries(c.prices)) {
-    const input = make("input", { type: "number", min: 0, step: "any", value });
-    input.oninput = () => { prices[name] = Number(input.value); show(); };
-    form.append(make("label", {}, name, input));
-  }
+  const price = (t, kind, label) => {
+    const input = make("input", { type: "number", min: 0, step: "any", value: t[kind], ariaLabel: `${t.price}, ${label}` });
+    input.oninput = () => { t[kind] = Number(input.value); show(); };
+    return make("label", {}, label, input);
+  };
+  for (const t of terms)
+    form.append(make("fieldset", {}, make("legend", { textContent: `US$ a ${t.price}` }), price(t, "on_demand", "on demand"), price(t, "spot", "spot")));
   show();
 }
 
@@ -339,7 +350,7 @@ function showReport(main) {
   const showRuns = () => report.runs?.forEach((r) => showRun(main, r, isAlone));
   if (isAlone) showRuns();
   report.comparisons?.forEach((c) => comparison(main, c));
-  report.tables?.forEach((t) => table(main, t));
+  report.tables?.filter((t) => !t.printed).forEach((t) => table(main, t));
   if (report.costs) costs(main, report.costs);
   if (!isAlone) showRuns();
   if (report.reproduce) section(main, "How to reproduce it", "wide").append(make("pre", { tabIndex: 0, textContent: report.reproduce }));

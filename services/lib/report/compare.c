@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stddef.h>
 
+#define GAP_POINTS 200u
+
 /* Student's t for a two-sided 95 % interval, by degrees of freedom from 1 on. */
 static double student(size_t freedom) {
     static const double t[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306,
@@ -129,6 +131,37 @@ static struct sums sums_at(const json_t *curves, double x) {
         }
     }
     return s;
+}
+
+/* Mean of a - b at `points` moments that both have; NAN: none. */
+static double gap_of(const json_t *a, const json_t *b, unsigned points) {
+    json_t *both = json_pack("[O, O]", a, b);
+    const double end = common_end(both);
+    struct sums s = {0};
+    for (unsigned i = 0; i <= points; i++) {
+        const double at = end * i / points;
+        const double gap = value_at(a, at) - value_at(b, at);
+        if (!isnan(gap)) {
+            add(&s, gap);
+        }
+    }
+    json_decref(both);
+    return mean(&s);
+}
+
+json_t *tl_compare_gap(const json_t *curves, const json_t *controls) {
+    struct sums s = {.missing = json_array_size(curves) != json_array_size(controls)};
+    for (size_t i = 0; !s.missing && i < json_array_size(curves); i++) {
+        const double gap =
+            gap_of(json_array_get(curves, i), json_array_get(controls, i), GAP_POINTS);
+        if (isnan(gap)) {
+            s.missing = 1;
+        } else {
+            add(&s, gap);
+        }
+    }
+    return json_pack("{s:o, s:o}", "gap", number(mean(&s)), "gap_interval",
+                     number(interval(&s)));
 }
 
 json_t *tl_compare_curves(const json_t *curves, unsigned points) {

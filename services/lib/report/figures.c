@@ -21,15 +21,15 @@ struct point {
 /* A kill and what followed; times are "t" of events. */
 struct failure {
     char service[32];
-    double killed, restarted, recovered, version, resumed_from, restore_seconds,
-        resume_seconds;
+    double pid; /* of the process that was killed */
+    double killed, detected, restarted, recovered, version, resumed_from,
+        restore_seconds, resume_seconds, load_seconds, replay_seconds;
 };
 
 struct service {
     char name[32];
     double cpu_seconds, resident_bytes, sent_bytes, received_bytes, compute_seconds,
-        wait_seconds, redis_commands,
-        stored_bytes; /* resident: the most that was seen */
+        wait_seconds; /* resident: the most that was seen */
 };
 
 struct tl_figures {
@@ -39,9 +39,10 @@ struct tl_figures {
     size_t failure_count;
     struct service *services;
     size_t service_count;
-    json_t *last;            /* the newest sample */
-    double last_t;           /* of samples */
-    double gigabyte_seconds; /* of all services */
+    json_t *last;                 /* the newest sample */
+    double last_t;                /* of samples */
+    double gigabyte_seconds;      /* of all services' memory */
+    double held_gigabyte_seconds; /* of snapshots in the store */
     double snapshots, loss, samples;
 };
 
@@ -95,14 +96,28 @@ static void add_failure(struct tl_figures *f, const char *service, const json_t 
         return;
     }
     struct failure *x = &f->failures[f->failure_count++];
-    *x = (struct failure){.killed = value(line, "t"),
+    *x = (struct failure){.pid = value(line, "pid"),
+                          .killed = value(line, "t"),
+                          .detected = UNKNOWN,
                           .restarted = UNKNOWN,
                           .recovered = UNKNOWN,
                           .version = value(line, "version"),
                           .resumed_from = UNKNOWN,
                           .restore_seconds = UNKNOWN,
-                          .resume_seconds = UNKNOWN};
+                          .resume_seconds = UNKNOWN,
+                          .load_seconds = UNKNOWN,
+                          .replay_seconds = UNKNOWN};
     (void)snprintf(x->service, sizeof(x->service), "%s", service);
+}
+
+/* A lease that was over, or an epoch that another server took. */
+static void detect(struct tl_figures *f, double t) {
+    for (size_t i = 0; i < f->failure_count; i++) {
+        struct failure *x = &f->failures[i];
+        if (isnan(x->detected) && isnan(x->recovered) && t >= x->killed) {
+            x->detected = t;
+        }
+    }
 }
 
 static void add_event(struct tl_figures *f, const json_t *line) {
@@ -116,6 +131,9 @@ static void add_event(struct tl_figures *f, const json_t *line) {
         add_failure(f, service, line);
     } else if (strcmp(event, "snapshot") == 0) {
         f->snapshots++;
+    } else if (strcmp(event, "epoch") == 0 ||
+               (open != NULL && strcmp(event, "down") == 0)) {
+        detect(f, value(line, "t"));
     } else if (open != NULL && strcmp(event, "restart") == 0) {
         open->restarted = value(line, "t");
     } else if (open != NULL && strcmp(event, "recovered") == 0) {
@@ -156,6 +174,22 @@ static struct service *find_service(struct tl_figures *f, const char *name) {
     return s;
 }
 
+/* What a server says of its own start, when it is the one after the kill. */
+static void add_start(struct tl_figures *f, const char *name, const json_t *p) {
+    for (size_t i = f->failure_count; i > 0; i--) {
+        struct failure *x = &f->failures[i - 1];
+        if (strcmp(x->service, name) != 0) {
+            continue;
+        }
+        const double pid = value(p, "pid");
+        if (isnan(x->load_seconds) && !isnan(x->restarted) && pid != x->pid) {
+            x->load_seconds = value(p, "load_seconds");
+            x->replay_seconds = value(p, "replay_seconds");
+        }
+        return;
+    }
+}
+
 /* Returns its resident bytes now. */
 static double add_process(struct tl_figures *f, const json_t *p) {
     const char *name = json_string_value(json_object_get(p, "service"));
@@ -170,8 +204,7 @@ static double add_process(struct tl_figures *f, const json_t *p) {
     s->received_bytes = or_zero(value(p, "received_bytes"));
     s->compute_seconds = or_zero(value(p, "compute_seconds"));
     s->wait_seconds = or_zero(value(p, "wait_seconds"));
-    s->redis_commands = or_zero(value(p, "redis_commands"));
-    s->stored_bytes = or_zero(value(p, "stored_bytes"));
+    add_start(f, name, p);
     return resident;
 }
 
@@ -185,7 +218,10 @@ static int add_sample(struct tl_figures *f, const json_t *line) {
         resident += add_process(f, p);
     }
     if (f->samples > 0 && t > f->last_t) {
+        const double held =
+            value(json_object_get(line, "backends"), "store_held_bytes");
         f->gigabyte_seconds += resident / 1e9 * (t - f->last_t);
+        f->held_gigabyte_seconds += or_zero(held) / 1e9 * (t - f->last_t);
     }
     f->last_t = t > f->last_t ? t : f->last_t;
     f->samples++;
@@ -240,36 +276,55 @@ static void put_dip(json_t *object, const struct tl_figures *f, double killed) {
     put(object, "regain_seconds", regained - killed);
 }
 
+/* From the restart until it serves: its process and membership, the snapshot, the log.
+ */
+static void put_restore(json_t *o, const struct failure *x) {
+    put(o, "start_seconds", x->restore_seconds - x->load_seconds - x->replay_seconds);
+    put(o, "load_seconds", x->load_seconds);
+    put(o, "replay_seconds", x->replay_seconds);
+    put(o, "restore_seconds", x->restore_seconds);
+}
+
 static json_t *failure_json(const struct tl_figures *f, const struct failure *x) {
     json_t *o = json_pack("{s:s}", "service", x->service);
     put(o, "seconds", x->killed);
     put(o, "version", x->version);
     put(o, "resumed_from", x->resumed_from);
     put(o, "down_seconds", x->restarted - x->killed);
-    put(o, "restore_seconds", x->restore_seconds);
+    put(o, "detection_seconds", x->detected - x->killed);
+    put_restore(o, x);
     put(o, "resume_seconds", x->resume_seconds);
     put(o, "recovery_seconds", x->recovered - x->killed);
     put_dip(o, f, x->killed);
     return o;
 }
 
-/* Over a run's kills: the mean time to recover, the most accuracy lost. */
+static double mean_of(const json_t *kills, const char *key) {
+    double sum = 0.0;
+    size_t i = 0;
+    const json_t *kill = NULL;
+    json_array_foreach(kills, i, kill) {
+        sum += value(kill, key);
+    }
+    return i > 0 ? sum / (double)i : UNKNOWN;
+}
+
+/* Over a run's kills: the mean times, the most accuracy lost. */
 static void put_failures(json_t *o, const struct tl_figures *f) {
+    static const char *const times[] = {
+        "recovery_seconds", "down_seconds",   "detection_seconds", "start_seconds",
+        "load_seconds",     "replay_seconds", "resume_seconds",    "regain_seconds"};
     json_t *kills = json_array();
-    double recovery = 0.0;
     double lost = f->failure_count > 0 ? 0.0 : UNKNOWN;
-    double regain = 0.0;
     for (size_t i = 0; i < f->failure_count; i++) {
         json_t *kill = failure_json(f, &f->failures[i]);
         const double dip = value(kill, "accuracy_lost");
-        recovery += value(kill, "recovery_seconds");
-        regain += value(kill, "regain_seconds");
         lost = dip > lost ? dip : lost;
         (void)json_array_append_new(kills, kill);
     }
-    const double n = (double)f->failure_count;
-    put(o, "recovery_seconds", n > 0 ? recovery / n : UNKNOWN);
-    put(o, "regain_seconds", n > 0 ? regain / n : UNKNOWN);
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        put(o, times[i], mean_of(kills, times[i]));
+    }
     put(o, "accuracy_lost", lost);
     (void)json_object_set_new(o, "kills", kills);
 }
@@ -282,7 +337,6 @@ static const struct {
 } service_fields[] = {
     FIELD(cpu_seconds),    FIELD(resident_bytes),  FIELD(sent_bytes),
     FIELD(received_bytes), FIELD(compute_seconds), FIELD(wait_seconds),
-    FIELD(redis_commands), FIELD(stored_bytes),
 };
 #undef FIELD
 
@@ -354,13 +408,18 @@ static void put_learning(json_t *o, const struct tl_figures *f) {
     }
 }
 
-static void put_gradients(json_t *o, const struct tl_figures *f) {
+/* The counters of the last sample's `group`, under their own names. */
+static void put_counters(json_t *o, const struct tl_figures *f, const char *group) {
     const char *key = NULL;
     json_t *count = NULL;
-    json_t *gradients = json_object_get(f->last, "gradients");
-    json_object_foreach(gradients, key, count) {
+    json_object_foreach(json_object_get(f->last, group), key, count) {
         (void)json_object_set(o, key, count);
     }
+}
+
+static void put_gradients(json_t *o, const struct tl_figures *f) {
+    const json_t *gradients = json_object_get(f->last, "gradients");
+    put_counters(o, f, "gradients");
     json_t *staleness = json_object_get(f->last, "staleness");
     if (staleness != NULL) {
         (void)json_object_set(o, "staleness", staleness);
@@ -368,16 +427,25 @@ static void put_gradients(json_t *o, const struct tl_figures *f) {
     put(o, "gradients_per_second", value(gradients, "acknowledged") / f->last_t);
 }
 
+/* Of one core: what evaluating took, and what the monitor does besides. */
+static void put_monitor(json_t *o, const struct tl_figures *f) {
+    const double evaluated = value(f->last, "evaluate_cpu_seconds");
+    put(o, "evaluate_share", evaluated / f->last_t);
+    put(o, "watch_share", (cpu_of(f, "monitor") - evaluated) / f->last_t);
+}
+
 json_t *tl_figures_json(const struct tl_figures *f) {
     json_t *o = json_object();
     put_learning(o, f);
     put_gradients(o, f);
+    put_counters(o, f, "backends");
     put_services(o, f);
     put_failures(o, f);
     put(o, "seconds", f->samples > 0 ? f->last_t : UNKNOWN);
     put(o, "updates", value(f->last, "version"));
     put(o, "snapshots", f->snapshots);
     put(o, "gigabyte_seconds", f->gigabyte_seconds);
-    put(o, "evaluate_share", cpu_of(f, "monitor") / f->last_t);
+    put(o, "held_gigabyte_seconds", f->held_gigabyte_seconds);
+    put_monitor(o, f);
     return o;
 }

@@ -36,6 +36,7 @@ struct dir_store {
 struct dir_writer {
     struct tl_store_writer base;
     int fd;
+    uint64_t size; /* written so far */
     char name[TL_OBJECT_NAME_MAX];
     char temporary[TEMPORARY_MAX];
 };
@@ -206,6 +207,7 @@ static int dir_write(struct tl_store_writer *writer, const void *bytes, size_t s
             return fail(of_writer(w), errno, "write", w->name);
         }
         next += n;
+        w->size += (uint64_t)n;
         size -= (size_t)n;
     }
     return 0;
@@ -246,6 +248,7 @@ static int dir_commit(struct tl_store_writer *writer, bool if_absent) {
         dir_abandon(writer);
         return r;
     }
+    tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_WRITE, 1, w->size);
     /* Who reads it back shall see the disk's bytes, not those in the cache. */
     (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
     (void)close(w->fd);
@@ -274,6 +277,7 @@ static int open_object(const struct dir_store *d, const char *name, int *ret_fd)
 
 static int read_pieces(const struct dir_store *d, int fd, const char *name,
                        char *buffer, struct tl_sink sink) {
+    tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_READ, 1, 0);
     for (;;) {
         const ssize_t n = read(fd, buffer, READ_BYTES);
         if (n < 0 && errno == EINTR) {
@@ -284,6 +288,7 @@ static int read_pieces(const struct dir_store *d, int fd, const char *name,
             const int r = fail(d, errno, "read", name);
             return errno == EIO ? TL_E_CORRUPT : r;
         }
+        tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_READ, 0, (uint64_t)n);
         const int r = n == 0 ? 0 : sink.feed(sink.ctx, buffer, (size_t)n);
         if (n == 0 || r < 0) {
             return r;
@@ -327,6 +332,7 @@ static int dir_remove(struct tl_store *s, const char *name) {
     if (unlinkat(d->fd, name, 0) < 0) {
         return errno == ENOENT || errno == ENOTDIR ? 0 : fail(d, errno, "remove", name);
     }
+    tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_WRITE, 1, 0);
     const int synced = sync_entry(d, name);
     remove_empty_parents(d, name);
     return synced;

@@ -195,7 +195,17 @@ void tl_s3_drop(struct s3_request *r) {
     detach(r);
 }
 
+/* As it is billed: each attempt, and what it brought or took. */
+static void count(const struct s3_request *r) {
+    const bool reads = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
+    curl_off_t received = 0;
+    (void)curl_easy_getinfo(r->easy, CURLINFO_SIZE_DOWNLOAD_T, &received);
+    tl_backend_count(TL_BACKEND_STORE, reads ? TL_ACCESS_READ : TL_ACCESS_WRITE, 1,
+                     r->body_sent + (uint64_t)received);
+}
+
 static void attempt_ended(struct s3_request *r, CURLcode transfer) {
+    count(r);
     if (transfer != CURLE_OK && r->sink_error != 0) {
         finish(r, r->sink_error);
         return;

@@ -112,6 +112,21 @@ static void pages_are_served(void **state) {
     expect(get("/metrics?x=1"), "200", "process_cpu_seconds_total");
 }
 
+/* What a Prometheus asks for, and what is not it. */
+static void open_metrics_are_for_those_who_ask(void **state) {
+    (void)state;
+    const char *open = ask("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: "
+                           "application/openmetrics-text;version=1.0.0;q=0.75,"
+                           "text/plain;version=0.0.4;q=0.5\r\n"
+                           "Connection: close\r\n\r\n");
+    expect(open, "200", "Content-Type: application/openmetrics-text; version=1.0.0");
+    expect(open, "200", "\n# EOF\n");
+    const char *plain = ask("GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n"
+                            "Connection: close\r\n\r\n");
+    expect(plain, "200", "Content-Type: text/plain; version=0.0.4");
+    assert_null(strstr(plain, "# EOF"));
+}
+
 static void only_reading_is_allowed(void **state) {
     (void)state;
     expect(ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
@@ -258,6 +273,7 @@ int main(void) {
         cmocka_unit_test(the_port_is_told),
         cmocka_unit_test(readiness_says_why_not),
         cmocka_unit_test(pages_are_served),
+        cmocka_unit_test(open_metrics_are_for_those_who_ask),
         cmocka_unit_test(what_is_announced_may_differ),
         cmocka_unit_test(what_nobody_can_call_is_not_announced),
         cmocka_unit_test(only_reading_is_allowed),

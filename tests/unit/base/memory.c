@@ -92,7 +92,7 @@ static int write_metrics(void *ctx) {
         return TL_E_NOMEM;
     }
     tl_metric_observe(m, 3.0);
-    char *text = tl_metrics_text(&size);
+    char *text = tl_metrics_text(TL_METRICS_PROMETHEUS, &size);
     int rc = text != NULL ? 0 : TL_E_NOMEM;
     free(text);
     return rc;

@@ -12,7 +12,7 @@
 
 static char *text_now(void) {
     size_t size = 0;
-    char *text = tl_metrics_text(&size);
+    char *text = tl_metrics_text(TL_METRICS_PROMETHEUS, &size);
     assert_non_null(text);
     assert_int_equal(strlen(text), size);
     return text;
@@ -85,6 +85,35 @@ static void histograms_accumulate(void **state) {
                  "throughline_h_seconds_bucket{op=\"x\",le=\"+Inf\"} 4\n"
                  "throughline_h_seconds_sum{op=\"x\"} 8.551\n"
                  "throughline_h_seconds_count{op=\"x\"} 4\n");
+}
+
+/* As OpenMetrics 1.0.0 wants it: families of counters without their suffix, units, an
+ * end that cannot be cut off unnoticed. */
+static void open_metrics_are_spelt(void **state) {
+    (void)state;
+    size_t size = 0;
+    struct tl_metric *c = tl_metric_new(TL_COUNTER, "throughline_open_bytes_total",
+                                        "op=\"x\"", "So-called \"bytes\".", NULL, 0);
+    tl_metric_add(c, 3);
+    char *text = tl_metrics_text(TL_METRICS_OPEN, &size);
+    assert_non_null(text);
+    static const char *const parts[] = {
+        "# HELP throughline_open_bytes So-called \\\"bytes\\\".\n"
+        "# TYPE throughline_open_bytes counter\n"
+        "# UNIT throughline_open_bytes bytes\n"
+        "throughline_open_bytes_total{op=\"x\"} 3\n",
+        "# TYPE process_cpu_seconds counter\n"
+        "# UNIT process_cpu_seconds seconds\n"
+        "process_cpu_seconds_total ",
+        "# TYPE process_open_fds gauge\nprocess_open_fds ",
+    };
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (strstr(text, parts[i]) == NULL) {
+            fail_msg("missing:\n%s\nin:\n%s", parts[i], text);
+        }
+    }
+    assert_string_equal(text + size - 7, "\n# EOF\n");
+    free(text);
 }
 
 static void odd_numbers_are_spelt(void **state) {
@@ -194,6 +223,7 @@ int main(void) {
         cmocka_unit_test(families_stand_together),
         cmocka_unit_test(the_same_again_is_the_same),
         cmocka_unit_test(histograms_accumulate),
+        cmocka_unit_test(open_metrics_are_spelt),
         cmocka_unit_test(odd_numbers_are_spelt),
         cmocka_unit_test(nothing_is_lost_between_threads),
         cmocka_unit_test(the_process_is_measured),

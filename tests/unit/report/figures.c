@@ -12,7 +12,8 @@ static json_t *figures_of(const char *lines) {
     assert_int_equal(tl_figures_new(&f), 0);
     char *copy = strdup(lines);
     char *rest = copy;
-    for (char *line = strsep(&rest, "\n"); line != NULL; line = strsep(&rest, "\n")) {
+    for (char *line = strsep(&rest, "\n"); line != NULL && line[0] != '\0';
+         line = strsep(&rest, "\n")) {
         json_error_t error;
         json_t *json = json_loads(line, 0, &error);
         if (json == NULL) {
@@ -104,6 +105,50 @@ static void counters_are_the_last_ones(void **state) {
     json_decref(f);
 }
 
+/* Killed at 10, seen at 12, started again at 14, served at 17: 0.5 s of that loading,
+ * 1.5 s replaying the log. What the killed process (pid 7) had said of its own start
+ * does not count. */
+static void a_recovery_is_taken_apart(void **state) {
+    (void)state;
+#define SERVER(t, pid, load)                                                           \
+    "{\"kind\":\"sample\",\"t\":" #t                                                   \
+    ",\"processes\":[{\"service\":\"server/0\",\"pid\":" #pid                          \
+    ",\"load_seconds\":" #load ",\"replay_seconds\":1.5}]}\n"
+#define EVENT(t, event, more)                                                          \
+    "{\"kind\":\"event\",\"service\":\"server/0\",\"t\":" #t ",\"event\":\"" event     \
+    "\"" more "}\n"
+    json_t *f = figures_of(
+        SERVER(9, 7, 9) EVENT(10, "kill", ",\"pid\":7") EVENT(12, "down", "")
+            EVENT(14, "restart", "") SERVER(15, 7, 9) SERVER(18, 8, 0.5)
+                EVENT(19, "recovered", ",\"restore_seconds\":3,\"resume_seconds\":2"));
+#undef SERVER
+#undef EVENT
+    assert_figure(f, "detection_seconds", 2);
+    assert_figure(f, "down_seconds", 4);
+    assert_figure(f, "start_seconds", 1);
+    assert_figure(f, "load_seconds", 0.5);
+    assert_figure(f, "replay_seconds", 1.5);
+    assert_figure(f, "resume_seconds", 2);
+    assert_figure(f, "recovery_seconds", 9);
+    json_decref(f);
+}
+
+/* The counters of the last sample; memory in the store over time. */
+static void stores_are_counted(void **state) {
+    (void)state;
+    json_t *f = figures_of(
+        "{\"kind\":\"sample\",\"t\":1,\"backends\":{\"redis_reads\":1}}\n"
+        "{\"kind\":\"sample\",\"t\":5,\"evaluate_cpu_seconds\":2,\"backends\":{"
+        "\"redis_reads\":7,\"store_write_bytes\":3000,\"store_held_bytes\":5e8},"
+        "\"processes\":[{\"service\":\"monitor\",\"cpu_seconds\":2.5}]}\n");
+    assert_figure(f, "redis_reads", 7);
+    assert_figure(f, "store_write_bytes", 3000);
+    assert_figure(f, "held_gigabyte_seconds", 2);
+    assert_figure(f, "evaluate_share", 0.4);
+    assert_figure(f, "watch_share", 0.1);
+    json_decref(f);
+}
+
 /* Down to the end: nothing is made up. */
 static void what_never_happened_is_not_known(void **state) {
     (void)state;
@@ -157,6 +202,74 @@ static void curves_are_averaged_where_all_are_known(void **state) {
     json_decref(curves);
 }
 
+/* Pairs 0.1 and 0.3 above their controls. */
+static void a_gap_has_an_interval(void **state) {
+    (void)state;
+    json_t *curves = json_pack("[{s:[i,i],s:[f,f]},{s:[i,i],s:[f,f]}]", "x", 0, 10, "y",
+                               0.5, 0.5, "x", 0, 20, "y", 0.8, 0.8);
+    json_t *controls = json_pack("[{s:[i,i],s:[f,f]},{s:[i,i],s:[f,f]}]", "x", 2, 10,
+                                 "y", 0.4, 0.4, "x", 0, 10, "y", 0.5, 0.5);
+    json_t *gap = tl_compare_gap(curves, controls);
+    assert_figure(gap, "gap", 0.2);
+    /* t = 12.706 with one degree of freedom, s = 0.1 * sqrt(2). */
+    const double interval = json_number_value(json_object_get(gap, "gap_interval"));
+    assert_true(fabs(interval - 12.706 * 0.1) < 1e-6);
+    json_decref(gap);
+    (void)json_array_remove(controls, 1); /* no pairs any more */
+    gap = tl_compare_gap(curves, controls);
+    assert_unknown(gap, "gap");
+    json_decref(gap);
+    json_decref(curves);
+    json_decref(controls);
+}
+
+static void assert_text(const json_t *row, const char *key, const char *expected) {
+    const char *text = json_string_value(json_object_get(row, key));
+    assert_string_equal(text != NULL ? text : "null", expected);
+}
+
+static void targets_are_judged(void **state) {
+    (void)state;
+    json_t *row =
+        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "accuracy", 0.8, "paper_accuracy",
+                  0.75, "seconds_to_70", 12.0, "paper_seconds_to_70", 119.0, "gap",
+                  -0.02, "gap_interval", 0.01);
+    tl_targets_judge(row);
+    assert_figure(row, "accuracy_gain", 5);
+    assert_text(row, "is_above", "yes");
+    assert_text(row, "is_sooner", "no"); /* 9.9 times */
+    assert_text(row, "is_undisturbed", "no");
+    json_decref(row);
+    row = json_pack("{s:n, s:f, s:n}", "accuracy", "gap", 0.1, "gap_interval");
+    tl_targets_judge(row);
+    assert_unknown(row, "accuracy_gain");
+    assert_text(row, "is_above", "null");
+    assert_text(row, "is_undisturbed", "null"); /* one seed has no interval */
+    json_decref(row);
+}
+
+/* An hour of a core and a thousand writes, at prices of which one was given. */
+static void costs_have_two_prices(void **state) {
+    (void)state;
+    json_t *runs = json_pack("[{s:s, s:{s:i, s:i}}]", "label", "x", "figures",
+                             "cpu_seconds", 3600, "store_writes", 1000);
+    json_t *prices =
+        json_pack("{s:{s:f, s:f}}", "vCPU-hour", "on_demand", 1.0, "spot", 0.25);
+    assert_int_equal(tl_costs_check(prices), 0);
+    json_t *costs = tl_costs(runs, prices);
+    json_t *rows = tl_costs_rows(costs);
+    assert_figure(json_array_get(rows, 0), "on_demand", 1.005);
+    assert_figure(json_array_get(rows, 0), "spot", 0.255);
+    json_decref(rows);
+    json_decref(costs);
+    json_decref(prices);
+    json_decref(runs);
+    prices = json_pack("{s:f}", "vCPU", 1.0);
+    assert_int_equal(tl_costs_check(prices), TL_E_CONFIG);
+    assert_non_null(strstr(tl_error_text(), "\"vCPU-hour\""));
+    json_decref(prices);
+}
+
 /* ---- printing -----------------------------------------------------------------------
  */
 
@@ -182,8 +295,13 @@ int main(void) {
         cmocka_unit_test(a_kill_is_priced),
         cmocka_unit_test(counters_are_the_last_ones),
         cmocka_unit_test(what_never_happened_is_not_known),
+        cmocka_unit_test(a_recovery_is_taken_apart),
+        cmocka_unit_test(stores_are_counted),
         cmocka_unit_test(means_have_intervals),
         cmocka_unit_test(curves_are_averaged_where_all_are_known),
+        cmocka_unit_test(a_gap_has_an_interval),
+        cmocka_unit_test(targets_are_judged),
+        cmocka_unit_test(costs_have_two_prices),
         cmocka_unit_test(csv_is_quoted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,57 @@
+/* lag.c - how far each shard's server is behind the end of its durable log.
+ *
+ * The log is asked itself, so that what piles up while a server is away is seen. */
+#include "monitor.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define ASK_MS 200 /* a log that is slower is not known at this moment */
+
+static struct tl_log *open_log(const struct monitor *m) {
+    struct tl_log *log = NULL;
+    const int rc = tl_log_open_job(&m->job, m->service.run, m->service.redis,
+                                   monitor_observer_parameters(m->observer), &log);
+    if (rc != 0) {
+        tl_log_line(TL_WARNING, "the log's length is not watched", "why",
+                    tl_error_text(), NULL);
+    }
+    return log;
+}
+
+static void show(uint32_t shard, double lag) {
+    char labels[32];
+    (void)snprintf(labels, sizeof(labels), "shard=\"%" PRIu32 "\"", shard);
+    struct tl_metric *m = tl_metric_new(
+        TL_GAUGE, "throughline_log_lag", labels,
+        "Records in the log that the shard's server has not folded.", NULL, 0);
+    if (m != NULL) {
+        tl_metric_set(m, lag);
+    }
+}
+
+void monitor_lag_measure(struct monitor *m) {
+    if (!tl_job_is_logged(&m->job)) {
+        return;
+    }
+    if (!m->has_tried_log) {
+        m->has_tried_log = true;
+        m->log = open_log(m);
+    }
+    for (uint32_t shard = 0; m->log != NULL && shard < m->job.shards; shard++) {
+        struct monitor_process *s =
+            monitor_processes_find(&m->processes, TL_ROLE_SERVER, shard);
+        uint64_t first = 0;
+        uint64_t next = 0;
+        if (s == NULL) {
+            continue;
+        }
+        s->has_lag =
+            tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) == 0 &&
+            next > 0 && (double)(next - 1) >= s->position;
+        s->lag = s->has_lag ? (double)(next - 1) - s->position : 0.0;
+        if (s->has_lag) {
+            show(shard, s->lag);
+        }
+    }
+}
