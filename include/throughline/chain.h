@@ -66,6 +66,8 @@ struct tl_chain_config tl_chain_formed(const struct tl_chain_config *c,
 /* "NUMBER EPOCH SLOT:INCARNATION ...", in decimal. */
 void tl_chain_config_format(const struct tl_chain_config *c,
                             char ret_text[TL_CHAIN_TEXT_MAX]);
+/* Can it be one? Numbers that go together, nodes that differ. */
+bool tl_chain_config_is_valid(const struct tl_chain_config *c);
 /* TL_E_CORRUPT: not such a text, or one that cannot be a configuration. */
 TL_MUST_USE int tl_chain_config_parse(const char *text, struct tl_chain_config *ret);
 
@@ -135,6 +137,16 @@ struct tl_chain_message {
     struct tl_record record;     /* RECORD; `values` are the body's */
     struct tl_chain_body *body;  /* RECORD, STATE; NULL for a record without payload */
 };
+
+/* A message's fixed part as bytes, little-endian; a body follows it where there is one.
+ * docs/protocol.md has the layout. */
+#define TL_CHAIN_MESSAGE_BYTES 216u
+void tl_chain_message_encode(const struct tl_chain_message *m,
+                             uint8_t ret_bytes[TL_CHAIN_MESSAGE_BYTES]);
+/* From anybody: TL_E_PROTOCOL unless it can be a message. The record's values, their
+ * count and size, and the body, are the caller's to add. */
+TL_MUST_USE int tl_chain_message_decode(const uint8_t bytes[TL_CHAIN_MESSAGE_BYTES],
+                                        struct tl_chain_message *ret_message);
 
 /* ---- a node ------------------------------------------------------------------------
  */

@@ -22,6 +22,11 @@ enum tl_drill_target {
     TL_DRILL_CHECKPOINTER = 2,
     TL_DRILL_MONITOR = 3,
     TL_DRILL_REDIS = 4,
+    TL_DRILL_REPLICA = 5,
+    /* Whoever has that place in the chain when the time has come. */
+    TL_DRILL_HEAD = 6,
+    TL_DRILL_MIDDLE = 7,
+    TL_DRILL_TAIL = 8,
 };
 const char *tl_drill_target_name(enum tl_drill_target target); /* "server", ... */
 
@@ -33,22 +38,24 @@ enum tl_drill_trigger {
 struct tl_drill_kill {
     char text[TL_DRILL_TEXT_MAX]; /* as it was given */
     enum tl_drill_target target;
-    uint32_t index; /* shard of a server, number of a worker, else 0 */
+    uint32_t index; /* shard of a server, head, middle or tail; number of a worker or
+                       replica; else 0 */
     enum tl_drill_trigger trigger;
     uint64_t version; /* AT_VERSION */
     int64_t at_ms;    /* AT_TIME */
     int64_t down_ms;  /* from the kill to the restart, or TL_DRILL_FOREVER */
 };
 
-/* Read "WHO[/N]@WHEN[,down=D]": WHO server, worker, checkpointer, monitor or redis;
- * WHEN updates=N, version=N (the same) or seconds=T; D and T in seconds, or with a
- * unit, "s" or "ms"; D also "forever", and 0 when it is left out. TL_E_CONFIG  one
- * line: the text, what is wrong with it, what is right */
+/* Read "WHO[/N]@WHEN[,down=D]": WHO server, worker, checkpointer, monitor, redis,
+ * replica, head, middle or tail; WHEN updates=N, version=N (the same) or seconds=T; D
+ * and T in seconds, or with a unit, "s" or "ms"; D also "forever", and 0 when it is
+ * left out. TL_E_CONFIG  one line: the text, what is wrong with it, what is right */
 TL_MUST_USE int tl_drill_parse(const char *text, struct tl_drill_kill *ret_kill);
 
 /* What a kill needs to know of the job to be possible at all. */
 struct tl_drill_limits {
     uint32_t servers, workers;
+    uint32_t replicas;      /* of each shard; 0: it has a server instead */
     bool checkpointer;      /* one is started */
     uint64_t until_updates; /* 0: no such end */
     double until_seconds;   /* 0: no such end */
@@ -61,16 +68,16 @@ TL_MUST_USE int tl_drill_check(const struct tl_drill_kill *kill,
 /* ---- a schedule in progress ------------------------------------------------------ */
 
 enum tl_drill_state {
-    TL_DRILL_WAITING = 0,   /* has not happened yet */
-    TL_DRILL_DOWN = 1,      /* killed, not brought back */
-    TL_DRILL_BACK = 2,      /* brought back */
-    TL_DRILL_RECOVERED = 3, /* the work goes on */
+    TL_DRILL_WAITING = 0, /* has not happened yet */
+    TL_DRILL_DOWN = 1,    /* killed, not brought back */
+    TL_DRILL_BACK = 2,    /* brought back */
 };
 
 /* One kill, and what became of it. Times are ms since the run's start. */
 struct tl_drill_slot {
     struct tl_drill_kill kill;
     enum tl_drill_state state;
+    bool has_recovered;                                     /* the work goes on */
     int64_t killed_ms, restarted_ms, seen_ms, recovered_ms; /* seen: first, anew */
     bool has_version;
     uint64_t version; /* of the job at the kill */
@@ -115,9 +122,13 @@ void tl_drill_restarted(struct tl_drill *d, size_t slot, int64_t now_ms);
 /* Something of the replacement was seen: `progress` is a server's version, a worker's
  * last acknowledged batch, and means nothing for others. A server or worker has
  * recovered when it has gone beyond where it was first seen: the first update that it
- * folded, the first batch that was acknowledged to it. Of the others being seen is
- * enough. True when this was its recovery. */
+ * folded, the first batch that was acknowledged to it. A head is replaced by another
+ * replica, whether or not it is started again. Of the others being seen is enough. True
+ * when this was its recovery. */
 bool tl_drill_seen(struct tl_drill *d, size_t slot, int64_t now_ms, uint64_t progress);
+
+/* Is it a replica's place, and not a process of its own? */
+bool tl_drill_is_place(enum tl_drill_target target);
 
 /* Seconds from the kill to the restart, and to the recovery; negative: not (yet). */
 double tl_drill_down_seconds(const struct tl_drill_slot *slot);

@@ -19,6 +19,7 @@ enum tl_strategy {
     TL_STRATEGY_NONE = 0,
     TL_STRATEGY_CHECKPOINT = 1,
     TL_STRATEGY_STATELESS = 2,
+    TL_STRATEGY_CHAIN = 3,
 };
 /* What a worker does while no server is there and gradients go to a durable log. */
 enum tl_while_away { TL_AWAY_CONTINUE = 0, TL_AWAY_LOCAL_STEPS = 1, TL_AWAY_WAIT = 2 };
@@ -81,6 +82,9 @@ struct tl_job {
     uint32_t log_replication;     /* "log.replication" */
     uint32_t log_min_insync;      /* "log.min_insync_replicas" */
     json_t *kafka;                /* "kafka": settings for librdkafka, or NULL */
+    uint32_t chain_length;        /* "chain.length" */
+    int chain_replication;        /* "chain.replication": enum tl_replication */
+    uint64_t chain_every;         /* "chain.every" */
     uint32_t max_connections;     /* "server.max_connections" */
     uint32_t idle_ms;             /* "server.idle_ms" a frame must be complete within */
 };
@@ -89,6 +93,8 @@ extern const struct tl_option_table tl_job_table;
 
 /* Does a server start from a checkpoint? */
 bool tl_job_has_store(const struct tl_job *job);
+/* How many replicas hold each shard; 0: the strategy has none, but a server. */
+uint32_t tl_job_replicas(const struct tl_job *job);
 /* Do gradients go to a durable log, and not to the servers? */
 bool tl_job_is_logged(const struct tl_job *job);
 

@@ -176,6 +176,10 @@ TL_MUST_USE int tl_member_chain_show(struct tl_member *m,
                                      const struct tl_chain_config *known, uint64_t seen,
                                      int64_t deadline_ms,
                                      struct tl_chain_look *ret_look);
+/* Who is in the chain of `shard`; number 0: nobody yet. */
+TL_MUST_USE int tl_member_chain_config(struct tl_member *m, uint32_t shard,
+                                       int64_t deadline_ms,
+                                       struct tl_chain_config *ret_config);
 /* As tl_chain_arbiter_decide(): whether it was decided is what the look shows. After
  * TL_E_UNAVAILABLE nobody knows. The epoch that newest_epoch() shows is raised too. */
 TL_MUST_USE int

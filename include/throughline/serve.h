@@ -5,13 +5,14 @@
  *
  * Listens on TCP and Unix sockets; checks every frame; offers records to the fold in
  * the order in which they arrived (the direct log: position = arrival); answers with
- * views, never with live buffers. The chain (chain/) and the logs (log/) put their
- * records in through the same tl_serve_offer(). */
+ * views, never with live buffers. With a chain (chain/) or a durable log (log/) the
+ * order is theirs: tl_serve_commit(), tl_serve_fold(). */
 #ifndef THROUGHLINE_SERVE_H
 #define THROUGHLINE_SERVE_H
 
 #include "throughline/error.h"
 #include "throughline/fold.h"
+#include "throughline/tls.h"
 #include "throughline/trust.h"
 #include "throughline/wire.h"
 
@@ -41,6 +42,19 @@ struct tl_serve_config {
     bool follows_log;
     /* follows_log: append a record of a caller's (RATE). NULL: refused. */
     int (*append)(void *ctx, const struct tl_record *r);
+    /* A chain decides what is folded, and when: `propose` puts a caller's record on its
+     * way and fills in its position; `values` are borrowed until it returns. The sender
+     * is answered by tl_serve_commit(). `advance` follows at once, and may commit.
+     * TL_E_BUSY: it is proposed again after the next commit; another error is the
+     * answer. NULL: records are folded as they come. */
+    int (*propose)(void *ctx, struct tl_record *r);
+    void (*advance)(void *ctx);
+    /* A replica says HELLO. 0: it is welcomed, and if it has an incarnation (of which
+     * none: it only asks) its connection is given away: take_peer() owns `fd`, which
+     * does not block, and `tls` (NULL: none). NULL: replicas are callers like others */
+    int (*on_peer)(void *ctx, const struct tl_header *hello);
+    void (*take_peer)(void *ctx, const struct tl_header *hello, int fd,
+                      struct tl_tls *tls);
     /* A caller has seen `epoch` of another writer, not below ours: take a higher one
      * (tl_serve_set_epoch) before serving on. Until then its requests get TL_E_EPOCH.
      */
@@ -71,12 +85,22 @@ TL_MUST_USE int tl_serve_new(const struct tl_serve_config *config,
 TL_MUST_USE int tl_serve_listen(struct tl_serve *s, const char *address,
                                 char *ret_bound, size_t size);
 void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch);
-/* Refuse everything from now on with `status` (TL_E_FENCED), or serve again with 0. */
+/* Refuse everything from now on with `status` (TL_E_FENCED), or serve again with 0.
+ * Links of replicas are not refused by it. */
 void tl_serve_refuse(struct tl_serve *s, int status);
 /* Every reply says that the job has ended; waiting pulls are answered. */
 void tl_serve_set_ended(struct tl_serve *s);
 /* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
 TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);
+/* propose: fold a record that is committed, complete as the chain gives it, and answer
+ * who sent it, if that was to us. */
+void tl_serve_commit(struct tl_serve *s, struct tl_record *r);
+/* false: this shard's state is changed elsewhere. Workers are turned away (TL_E_FENCED)
+ * and those that are here dropped; readers stay. */
+void tl_serve_set_leading(struct tl_serve *s, bool leads);
+/* Another state in place of the one served. Whoever is being answered is dropped, so
+ * that nothing of the old one is held after it: its fold may be freed. */
+void tl_serve_replace_fold(struct tl_serve *s, struct tl_fold *fold);
 /* follows_log: fold the log's next record (kind and content; its place and epoch are
  * the fold's). As tl_fold_apply(). */
 int tl_serve_fold(struct tl_serve *s, struct tl_record *r);

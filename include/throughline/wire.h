@@ -66,6 +66,8 @@ enum tl_kind {
                             comes with the frame's first byte */
     TL_KIND_PROOF = 23,  /* the caller's answer to CHALLENGE; answered by WELCOME */
     TL_KIND_CHALLENGE = 24, /* reply to HELLO by a server that has a secret: auth.h */
+    TL_KIND_CHAIN =
+        25, /* between replicas, both ways and unasked: chain.h's messages */
 };
 
 enum tl_flag {
@@ -263,6 +265,13 @@ void tl_link_set_sink(struct tl_link *l,
 
 int tl_link_fd(const struct tl_link *l);       /* -1 when closed */
 short tl_link_events(const struct tl_link *l); /* for poll(): POLLIN | POLLOUT */
+
+/* After a WELCOME: the connection itself, for who goes on with it in another way. The
+ * caller owns *ret_fd (it does not block) and *ret_tls (NULL: none); the link is
+ * closed.
+ */
+struct tl_tls;
+void tl_link_detach(struct tl_link *l, int *ret_fd, struct tl_tls **ret_tls);
 
 /* Do what is possible without blocking.
  *   0             the exchange is complete: tl_link_reply(), which may be an ERROR; one

@@ -55,9 +55,21 @@ void tl_run_event(struct tl_run *run, const char *event, const struct tl_process
     }
 }
 
+/* The head of each chain, which serves as the shard's server. */
+static void look_for_heads(struct tl_run *run) {
+    bool has_chains = tl_job_replicas(&run->job) > 0;
+    for (uint32_t i = 0; i < run->job.shards && has_chains; i++) {
+        struct tl_member_entry head;
+        if (tl_member_find(run->member, TL_ROLE_SERVER, i, &head) == 0) {
+            tl_probe_aim(run->probe, i, head.address);
+        }
+    }
+}
+
 static void look_at_versions(struct tl_run *run) {
     int64_t now_ms = tl_run_now(run);
     uint64_t before = run->version;
+    look_for_heads(run);
     tl_probe_advance(run->probe, tl_now_ms());
     run->has_version = tl_probe_version(run->probe, &run->version);
     if (!run->has_version) {

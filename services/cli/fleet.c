@@ -25,7 +25,8 @@ static struct tl_process *next(struct tl_fleet *f, const struct tl_fleet_plan *p
     const char *name = tl_drill_target_name(kind);
     p->kind = kind;
     p->index = index;
-    if (kind == TL_DRILL_SERVER || kind == TL_DRILL_WORKER) {
+    if (kind == TL_DRILL_SERVER || kind == TL_DRILL_REPLICA ||
+        kind == TL_DRILL_WORKER) {
         (void)snprintf(p->name, sizeof(p->name), "%s/%" PRIu32, name, index);
         (void)snprintf(p->log, sizeof(p->log), "%s/logs/%s-%" PRIu32 ".log", plan->out,
                        name, index);
@@ -61,6 +62,29 @@ static int plan_server(struct tl_fleet *f, const struct tl_fleet_plan *plan,
     return rc == 0 ? tl_process_arg(p, "--listen=%s", address) : rc;
 }
 
+/* Those of one shard follow each other. */
+static int plan_replica(struct tl_fleet *f, const struct tl_fleet_plan *plan,
+                        uint32_t number) {
+    struct tl_process *p = next(f, plan, TL_DRILL_REPLICA, number);
+    int rc = common(p, plan, "tl-replica");
+    return rc == 0 ? tl_process_arg(p, "--listen=unix://%s/replica-%" PRIu32 ".sock",
+                                    plan->scratch, number)
+                   : rc;
+}
+
+/* Whoever holds the shards: a server each, or several replicas. */
+static int plan_shards(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
+    uint32_t replicas = tl_job_replicas(plan->job);
+    int rc = 0;
+    for (uint32_t i = 0; i < plan->job->shards && replicas == 0 && rc == 0; i++) {
+        rc = plan_server(f, plan, i);
+    }
+    for (uint32_t i = 0; i < plan->job->shards * replicas && rc == 0; i++) {
+        rc = plan_replica(f, plan, i);
+    }
+    return rc;
+}
+
 static int plan_worker(struct tl_fleet *f, const struct tl_fleet_plan *plan,
                        uint32_t number) {
     struct tl_process *p = next(f, plan, TL_DRILL_WORKER, number);
@@ -78,9 +102,7 @@ static int plan_monitor(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
 static int plan_all(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
     int rc = tl_redis_plan(plan->scratch, tl_job_is_logged(plan->job),
                            next(f, plan, TL_DRILL_REDIS, 0));
-    for (uint32_t i = 0; i < plan->job->shards && rc == 0; i++) {
-        rc = plan_server(f, plan, i);
-    }
+    rc = rc == 0 ? plan_shards(f, plan) : rc;
     for (uint32_t i = 0; i < plan->job->workers && rc == 0; i++) {
         rc = plan_worker(f, plan, i);
     }
@@ -91,7 +113,9 @@ static int plan_all(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
 }
 
 int tl_fleet_new(const struct tl_fleet_plan *plan, struct tl_fleet *ret_fleet) {
-    size_t most = (size_t)plan->job->shards + plan->job->workers + 3;
+    size_t replicas = tl_job_replicas(plan->job);
+    size_t most =
+        plan->job->shards * (replicas > 0 ? replicas : 1) + plan->job->workers + 3;
     struct tl_fleet f = {.items = calloc(most, sizeof(*f.items))};
     if (!f.items) {
         return tl_fail(TL_E_NOMEM, "no memory for %zu processes", most);

@@ -17,7 +17,8 @@ struct tl_fleet_plan {
 };
 
 struct tl_fleet {
-    struct tl_process *items; /* redis, servers, workers, checkpointer, monitor */
+    struct tl_process
+        *items; /* redis, servers or replicas, workers, checkpointer, monitor */
     size_t count;
 };
 

@@ -21,9 +21,14 @@ static const char *state_of(const struct tl_run *run, const struct tl_process *p
     if (p->state != TL_PROCESS_RUNNING) {
         return "down";
     }
+    struct tl_member_entry entry;
     bool is_silent =
         p->kind == TL_DRILL_SERVER && !tl_probe_view(run->probe, p->index).answers;
-    return is_silent ? "starting" : "up";
+    bool is_joining =
+        p->kind == TL_DRILL_REPLICA &&
+        (tl_member_find(run->member, TL_ROLE_REPLICA, p->index, &entry) != 0 ||
+         entry.pid != p->pid || entry.state == TL_MEMBER_STARTING);
+    return is_silent ? "starting" : is_joining ? "joining" : "up";
 }
 
 /* "6 up", "5 up, server/0 down": who is well is only counted. */

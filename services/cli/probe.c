@@ -92,6 +92,15 @@ static void give_up(struct shard *s, int64_t now_ms) {
     s->view.answers = false;
 }
 
+void tl_probe_aim(struct tl_probe *p, uint32_t shard, const char *address) {
+    struct shard *s = &p->shard[shard];
+    struct tl_address to;
+    if (tl_address_parse(address, &to) == 0 && strcmp(to.host, s->address.host) != 0) {
+        s->address = to;
+        give_up(s, 0);
+    }
+}
+
 /* Connect and say HELLO, which tells the server nothing of epochs: a watcher fences
  * nobody. */
 static void greet(struct tl_probe *p, uint32_t number, int64_t now_ms) {

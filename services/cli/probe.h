@@ -26,6 +26,8 @@ struct tl_probe_view {
     uint64_t version;
 };
 
+/* From now on the shard's server is at `address`: the head of a chain moves. */
+void tl_probe_aim(struct tl_probe *p, uint32_t shard, const char *address);
 /* Servers at "unix://DIR/server-S.sock"; see tl_probe_address(). `trust` is borrowed.
  */
 TL_MUST_USE int tl_probe_new(const char *directory, uint32_t shards, const char *job,

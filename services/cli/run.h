@@ -72,6 +72,7 @@ struct tl_run {
     struct tl_sample evaluated;     /* the newest with an accuracy */
     uint32_t crashes;               /* services that had to be started again unasked */
     uint64_t victims[TL_DRILL_MAX]; /* by slot of the drill: a killed server's writer */
+    struct tl_process *killed[TL_DRILL_MAX]; /* likewise: whom; NULL: not yet */
 
     char dashboard[TL_NAME_MAX * 4]; /* "host:port"; "": not known yet */
     char *verified; /* what the log's verification printed; NULL: none */
@@ -104,6 +105,10 @@ void tl_run_reap(struct tl_run *run);
 void tl_run_revive(struct tl_run *run);
 /* Kill and restart what is due. */
 void tl_run_drill(struct tl_run *run);
+/* Whom a kill of the drill concerns; NULL: who has that place will be seen. */
+struct tl_process *tl_run_target(const struct tl_run *run, size_t slot);
+/* "server/0", "head: replica/2"; good until the next call. */
+const char *tl_run_target_name(const struct tl_run *run, size_t slot);
 /* Look for signs of life of what was killed. */
 void tl_run_watch_recovery(struct tl_run *run);
 /* Start again what a kill left down; false: there is nothing to start. */

@@ -49,6 +49,20 @@ static const struct tl_option rows[] = {
      .fallback = "",
      .doc = "Where gradients go, as --log-url: direct:, redis: (the run's own Redis), "
             "redis://host:port or kafka://host:port."},
+    {.name = "chain",
+     .type = TL_OPT_U32,
+     .offset = offsetof(struct tl_run_options, chain),
+     .fallback = "0",
+     .min = 0,
+     .max = 7,
+     .doc = "Replicas of each shard, as --chain-length; 0: as the job says."},
+    {.name = "replication",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct tl_run_options, replication),
+     .size = sizeof(((struct tl_run_options *)0)->replication),
+     .fallback = "",
+     .doc = "strict, periodic or periodic,every=N, as --chain-replication and "
+            "--chain-every."},
     {.name = "json",
      .type = TL_OPT_BOOL,
      .offset = offsetof(struct tl_run_options, json),
@@ -220,6 +234,30 @@ static int complete_out(struct tl_run_options *options) {
     return 0;
 }
 
+/* "periodic,every=10": two settings of the job in one flag. */
+static int complete_chain(struct tl_run_options *options, struct tl_job *job) {
+    char *comma = strchr(options->replication, ',');
+    int rc = 0;
+    if (options->chain > 0) {
+        job->chain_length = options->chain;
+    }
+    if (comma != NULL && strncmp(comma, ",every=", 7) != 0) {
+        return tl_fail(TL_E_CONFIG,
+                       "--replication %s: right is strict, periodic or "
+                       "periodic,every=N",
+                       options->replication);
+    }
+    if (comma != NULL) {
+        *comma = '\0';
+        rc = tl_config_set(&tl_job_table, job, "chain.every", comma + 7,
+                           "--replication");
+    }
+    return rc == 0 && options->replication[0] != '\0'
+               ? tl_config_set(&tl_job_table, job, "chain.replication",
+                               options->replication, "--replication")
+               : rc;
+}
+
 static int complete_log(const struct tl_run_options *options, struct tl_job *job) {
     if (options->log[0] != '\0') {
         (void)snprintf(job->log, sizeof(job->log), "%s", options->log);
@@ -245,6 +283,7 @@ static int check_kills(const struct tl_run_options *options, const struct tl_job
     const struct tl_drill_limits limits = {
         .servers = job->shards,
         .workers = job->workers,
+        .replicas = tl_job_replicas(job),
         .checkpointer = tl_fleet_has_checkpointer(job),
         .until_updates = job->until_updates,
         .until_seconds = job->until_seconds,
@@ -274,6 +313,7 @@ static int complete(struct tl_run_options *options, struct tl_job *job) {
     rc = rc == 0 ? complete_out(options) : rc;
     rc = rc == 0 ? complete_store(options, job) : rc;
     rc = rc == 0 ? complete_log(options, job) : rc;
+    rc = rc == 0 ? complete_chain(options, job) : rc;
     rc = rc == 0 ? tl_config_complete(&tl_job_table, job) : rc;
     rc = rc == 0 ? tl_job_check(job) : rc;
     return rc == 0 ? check_kills(options, job) : rc;
@@ -305,7 +345,8 @@ void tl_run_options_help(FILE *out) {
         "  --kill WHO[/N]@WHEN[,down=D]\n"
         "      Kill a service with SIGKILL and start it again after D (0 when not "
         "given).\n"
-        "      WHO: server, worker, checkpointer, monitor, redis. WHEN: updates=N, "
+        "      WHO: server, worker, checkpointer, monitor, redis; with --strategy "
+        "chain\n      instead of server: head, middle, tail, replica. WHEN: updates=N, "
         "seconds=T.\n"
         "      D: 5s, 500ms, forever. May be given several times.\n"
         "  --until updates=N | seconds=T | accuracy=A\n"

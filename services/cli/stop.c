@@ -17,6 +17,7 @@ static unsigned int rank_of(enum tl_drill_target kind) {
     case TL_DRILL_MONITOR:
         return 1;
     case TL_DRILL_SERVER:
+    case TL_DRILL_REPLICA:
         return 2;
     default:
         return 3;

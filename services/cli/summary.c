@@ -37,14 +37,14 @@ static json_t *count_or_null(bool known, uint64_t value) {
     return known ? json_integer((json_int_t)value) : json_null();
 }
 
-static json_t *kill_json(const struct tl_run *run, const struct tl_drill_slot *slot) {
-    const struct tl_process *p =
-        tl_fleet_find(&run->fleet, slot->kill.target, slot->kill.index);
+static json_t *kill_json(const struct tl_run *run, size_t i) {
+    const struct tl_drill_slot *slot = &run->options.drill.slots[i];
     bool happened = slot->state != TL_DRILL_WAITING;
     double down = tl_drill_down_seconds(slot);
     double recovery = tl_drill_recovery_seconds(slot);
-    return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "what", p->name,
-                     "when", slot->kill.text, "happened", (int)happened, "seconds",
+    return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "what",
+                     tl_run_target_name(run, i), "when", slot->kill.text, "happened",
+                     (int)happened, "seconds",
                      number_or_null(happened, (double)slot->killed_ms / 1000),
                      "version", count_or_null(slot->has_version, slot->version),
                      "down_seconds", number_or_null(down >= 0, down),
@@ -55,8 +55,7 @@ static json_t *kill_json(const struct tl_run *run, const struct tl_drill_slot *s
 static json_t *kills_json(const struct tl_run *run) {
     json_t *kills = json_array();
     for (size_t i = 0; i < run->options.drill.count; i++) {
-        if (json_array_append_new(kills,
-                                  kill_json(run, &run->options.drill.slots[i])) != 0) {
+        if (json_array_append_new(kills, kill_json(run, i)) != 0) {
             json_decref(kills);
             return NULL;
         }
@@ -160,17 +159,15 @@ int tl_summary_save(const struct tl_run *run, const json_t *summary) {
 
 static void print_seconds(double seconds, FILE *out) {
     if (seconds >= 0) {
-        (void)fprintf(out, "  %10.2f", seconds);
+        (void)fprintf(out, "  %10.*f", seconds < 1 ? 3 : 2, seconds);
     } else {
         (void)fprintf(out, "  %10s", "-");
     }
 }
 
-static void print_kill(const struct tl_run *run, const struct tl_drill_slot *slot,
-                       FILE *out) {
-    const struct tl_process *p =
-        tl_fleet_find(&run->fleet, slot->kill.target, slot->kill.index);
-    (void)fprintf(out, "  %-14s", p->name);
+static void print_kill(const struct tl_run *run, size_t i, FILE *out) {
+    const struct tl_drill_slot *slot = &run->options.drill.slots[i];
+    (void)fprintf(out, "  %-16s", tl_run_target_name(run, i));
     if (slot->state == TL_DRILL_WAITING) {
         (void)fprintf(out, "  %8s  %8s", "never", "-");
     } else {
@@ -185,11 +182,11 @@ static void print_kill(const struct tl_run *run, const struct tl_drill_slot *slo
 static void print_kills(const struct tl_run *run, FILE *out) {
     const struct tl_drill *drill = &run->options.drill;
     if (drill->count > 0) {
-        (void)fprintf(out, "\n  %-14s  %8s  %8s  %10s  %10s  %s\n", "killed", "at s",
+        (void)fprintf(out, "\n  %-16s  %8s  %8s  %10s  %10s  %s\n", "killed", "at s",
                       "version", "down s", "recovery s", "schedule");
     }
     for (size_t i = 0; i < drill->count; i++) {
-        print_kill(run, &drill->slots[i], out);
+        print_kill(run, i, out);
     }
 }
 

@@ -18,7 +18,12 @@ static int check_name(const char *name) {
 }
 
 bool tl_job_has_store(const struct tl_job *job) {
-    return job->strategy != TL_STRATEGY_NONE;
+    return job->strategy == TL_STRATEGY_CHECKPOINT ||
+           job->strategy == TL_STRATEGY_STATELESS;
+}
+
+uint32_t tl_job_replicas(const struct tl_job *job) {
+    return job->strategy == TL_STRATEGY_CHAIN ? job->chain_length : 0;
 }
 
 bool tl_job_is_logged(const struct tl_job *job) {
@@ -46,13 +51,14 @@ static int check_strategy(const struct tl_job *job) {
         return rc;
     }
     if (job->store[0] == '\0') {
-        return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: all strategies "
-                                    "but \"none\" need one");
+        return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: the strategies "
+                                    "\"checkpoint\" and \"stateless\" need one");
     }
     if (job->checkpoint_updates == 0 && job->checkpoint_seconds == 0.0) {
         return tl_fail(TL_E_CONFIG,
                        "\"checkpoint.every_updates\" and \"checkpoint.every_seconds\" "
-                       "are both 0: all strategies but \"none\" need one of them");
+                       "are both 0: the strategies \"checkpoint\" and "
+                       "\"stateless\" need one of them");
     }
     return 0;
 }

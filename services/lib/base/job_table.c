@@ -6,7 +6,9 @@
 
 #include <stddef.h>
 
-static const char *const strategies[] = {"none", "checkpoint", "stateless", NULL};
+static const char *const strategies[] = {"none", "checkpoint", "stateless", "chain",
+                                         NULL};
+static const char *const replications[] = {"strict", "periodic", NULL};
 static const char *const aways[] = {"continue", "local-steps", "wait", NULL};
 static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
@@ -461,6 +463,29 @@ static const struct tl_option job_options[] = {
      .doc = "Further settings for librdkafka, in place or in a file, as "
             "{\"security.protocol\": \"SSL\"}. Secrets are named as files: "
             "\"sasl.password_file\"."},
+    {.name = "chain.length",
+     .type = TL_OPT_U32,
+     FIELD(chain_length),
+     .fallback = "3",
+     RANGE(1, 7),
+     .unit = "replicas",
+     .doc = "chain: replicas that hold each shard; all but one may die at a time."},
+    {.name = "chain.replication",
+     .type = TL_OPT_CHOICE,
+     FIELD(chain_replication),
+     .fallback = "strict",
+     .choices = replications,
+     .doc = "chain: a gradient is acknowledged when every replica has it, and nothing "
+            "acknowledged is lost; or at once, and the weights go down the chain every "
+            "chain.every updates."},
+    {.name = "chain.every",
+     .type = TL_OPT_U64,
+     FIELD(chain_every),
+     .fallback = "10",
+     RANGE(1, 1e6),
+     .unit = "updates",
+     .doc = "chain, periodic: updates between two transfers, and the most that the "
+            "head's death can lose."},
     {.name = "server.max_connections",
      .type = TL_OPT_U32,
      FIELD(max_connections),

@@ -2,6 +2,7 @@
  * other.
  *
  *   config.c    configurations: successors of one, and as text
+ *   message.c   messages as bytes
  *   arbiter.c   what Redis decides
  *   records.c   the records on their way, a ring by position
  *   peers.c     links: who is heard, who is silent, who is gone

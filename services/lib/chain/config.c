@@ -77,6 +77,19 @@ struct tl_chain_config tl_chain_formed(const struct tl_chain_config *c,
         .number = number, .epoch = number, .count = 1, .nodes = {node}};
 }
 
+bool tl_chain_config_is_valid(const struct tl_chain_config *c) {
+    bool is_none = c->number == 0 && c->epoch == 0 && c->count == 0;
+    bool is_some = c->number > 0 && c->epoch > 0 && c->epoch <= c->number &&
+                   c->count > 0 && c->count <= TL_CHAIN_NODES_MAX;
+    for (uint32_t i = 0; is_some && i < c->count; i++) {
+        is_some = c->nodes[i].slot < TL_CHAIN_NODES_MAX && c->nodes[i].incarnation != 0;
+        for (uint32_t j = 0; j < i; j++) {
+            is_some = is_some && c->nodes[j].slot != c->nodes[i].slot;
+        }
+    }
+    return is_none || is_some;
+}
+
 /* ---- text ---------------------------------------------------------------------- */
 
 void tl_chain_config_format(const struct tl_chain_config *c,
@@ -117,13 +130,8 @@ static bool read_node(const char **text, struct tl_chain_config *c) {
     uint64_t slot, incarnation;
     if (c->count == TL_CHAIN_NODES_MAX || !read_number(text, &slot) ||
         !read_sign(text, ':') || !read_number(text, &incarnation) ||
-        slot >= TL_CHAIN_NODES_MAX || incarnation == 0) {
+        slot >= TL_CHAIN_NODES_MAX) {
         return false;
-    }
-    for (uint32_t i = 0; i < c->count; i++) {
-        if (c->nodes[i].slot == slot) {
-            return false;
-        }
     }
     c->nodes[c->count++] = (struct tl_chain_node){(uint32_t)slot, incarnation};
     return true;
@@ -136,9 +144,7 @@ int tl_chain_config_parse(const char *text, struct tl_chain_config *ret) {
     while (is_good && read_sign(&text, ' ')) {
         is_good = read_node(&text, &c);
     }
-    bool is_none = c.number == 0 && c.epoch == 0 && c.count == 0;
-    bool is_some = c.number > 0 && c.epoch > 0 && c.epoch <= c.number && c.count > 0;
-    if (!is_good || *text != '\0' || (!is_none && !is_some)) {
+    if (!is_good || *text != '\0' || !tl_chain_config_is_valid(&c)) {
         return tl_fail(TL_E_CORRUPT, "not a chain's configuration");
     }
     *ret = c;

@@ -17,8 +17,9 @@
 /* A duration of more than a month is a slip of the pen. */
 static const double max_seconds = 31.0 * 24 * 3600;
 
-static const char *const target_names[] = {"server", "worker", "checkpointer",
-                                           "monitor", "redis"};
+static const char *const target_names[] = {"server",  "worker", "checkpointer",
+                                           "monitor", "redis",  "replica",
+                                           "head",    "middle", "tail"};
 
 const char *tl_drill_target_name(enum tl_drill_target target) {
     return (size_t)target < COUNT(target_names) ? target_names[target] : "?";
@@ -65,6 +66,11 @@ static bool read_duration(const char *text, int64_t *ret_ms) {
     return true;
 }
 
+static bool is_numbered(enum tl_drill_target target) {
+    return target == TL_DRILL_SERVER || target == TL_DRILL_WORKER ||
+           target == TL_DRILL_REPLICA || tl_drill_is_place(target);
+}
+
 static int read_target(const char *text, char *who, struct tl_drill_kill *kill) {
     char *slash = strchr(who, '/');
     if (slash) {
@@ -78,7 +84,9 @@ static int read_target(const char *text, char *who, struct tl_drill_kill *kill) 
         const char *near = tl_nearest(who, target_names, COUNT(target_names));
         return tl_fail(TL_E_CONFIG, "--kill %s: there is no \"%s\"; %s%s%s", text, who,
                        near ? "did you mean \"" : "right is server, worker, ",
-                       near ? near : "checkpointer, monitor or redis",
+                       near ? near
+                            : "checkpointer, monitor, redis, replica, head, middle or "
+                              "tail",
                        near ? "\"?" : "");
     }
     kill->target = (enum tl_drill_target)i;
@@ -86,8 +94,9 @@ static int read_target(const char *text, char *who, struct tl_drill_kill *kill) 
     if (!slash) {
         return 0;
     }
-    if (kill->target != TL_DRILL_SERVER && kill->target != TL_DRILL_WORKER) {
-        return wrong(text, "only servers and workers have numbers");
+    if (!is_numbered(kill->target)) {
+        return wrong(text, "only servers, workers, replicas and the places of a chain "
+                           "have numbers");
     }
     uint64_t index;
     if (!read_count(slash + 1, &index) || index > UINT32_MAX) {
@@ -164,9 +173,14 @@ static uint32_t how_many(enum tl_drill_target target,
                          const struct tl_drill_limits *limits) {
     switch (target) {
     case TL_DRILL_SERVER:
+    case TL_DRILL_HEAD:
+    case TL_DRILL_MIDDLE:
+    case TL_DRILL_TAIL:
         return limits->servers;
     case TL_DRILL_WORKER:
         return limits->workers;
+    case TL_DRILL_REPLICA:
+        return limits->servers * limits->replicas;
     default:
         return 1;
     }
@@ -180,6 +194,19 @@ static int check_target(const struct tl_drill_kill *kill,
                        "--kill %s: this job takes no checkpoints, so no checkpointer "
                        "runs; use --strategy checkpoint",
                        kill->text);
+    }
+    bool is_replica =
+        tl_drill_is_place(kill->target) || kill->target == TL_DRILL_REPLICA;
+    if (is_replica != (limits->replicas > 0) &&
+        (is_replica || kill->target == TL_DRILL_SERVER)) {
+        return tl_fail(TL_E_CONFIG, "--kill %s: %s", kill->text,
+                       is_replica ? "this job has no replicas; use --strategy chain"
+                                  : "this job has replicas, and no servers; right is "
+                                    "head, middle, tail or replica/N");
+    }
+    if (kill->target == TL_DRILL_MIDDLE && limits->replicas < 3) {
+        return tl_fail(TL_E_CONFIG, "--kill %s: a chain of %" PRIu32 " has no middle",
+                       kill->text, limits->replicas);
     }
     uint32_t count = how_many(kill->target, limits);
     if (kill->index >= count) {

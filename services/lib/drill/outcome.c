@@ -15,13 +15,25 @@ void tl_drill_restarted(struct tl_drill *d, size_t slot, int64_t now_ms) {
     d->slots[slot].restarted_ms = now_ms;
 }
 
+bool tl_drill_is_place(enum tl_drill_target target) {
+    return target == TL_DRILL_HEAD || target == TL_DRILL_MIDDLE ||
+           target == TL_DRILL_TAIL;
+}
+
 static bool makes_progress(enum tl_drill_target target) {
-    return target == TL_DRILL_SERVER || target == TL_DRILL_WORKER;
+    return target == TL_DRILL_SERVER || target == TL_DRILL_WORKER ||
+           target == TL_DRILL_HEAD;
+}
+
+/* Another one may do the work by now. */
+static bool may_show(const struct tl_drill_slot *s) {
+    return s->state == TL_DRILL_BACK ||
+           (s->state == TL_DRILL_DOWN && s->kill.target == TL_DRILL_HEAD);
 }
 
 bool tl_drill_seen(struct tl_drill *d, size_t slot, int64_t now_ms, uint64_t progress) {
     struct tl_drill_slot *s = &d->slots[slot];
-    if (s->state != TL_DRILL_BACK) {
+    if (s->has_recovered || !may_show(s)) {
         return false;
     }
     if (makes_progress(s->kill.target)) {
@@ -35,7 +47,7 @@ bool tl_drill_seen(struct tl_drill *d, size_t slot, int64_t now_ms, uint64_t pro
         }
     }
     s->seen_ms = s->has_base ? s->seen_ms : now_ms;
-    s->state = TL_DRILL_RECOVERED;
+    s->has_recovered = true;
     s->recovered_ms = now_ms;
     return true;
 }
@@ -47,7 +59,6 @@ double tl_drill_down_seconds(const struct tl_drill_slot *slot) {
 }
 
 double tl_drill_recovery_seconds(const struct tl_drill_slot *slot) {
-    return slot->state == TL_DRILL_RECOVERED
-               ? (double)(slot->recovered_ms - slot->killed_ms) / 1000
-               : -1;
+    return slot->has_recovered ? (double)(slot->recovered_ms - slot->killed_ms) / 1000
+                               : -1;
 }

@@ -110,3 +110,38 @@ int tl_member_chain_decide(struct tl_member *m, const struct tl_chain_place *pla
         .args = {shard, length, TL_KEEP_SECONDS, number, text, forms ? "1" : "0"}};
     return call(m, &c, deadline_ms, ret_look);
 }
+
+struct config_call {
+    uint32_t shard;
+    struct tl_chain_config config;
+};
+
+static int config_once(struct tl_redis *r, struct tl_member *m, void *ctx) {
+    struct config_call *c = ctx;
+    char shard[NUMBER_MAX];
+    redisReply *reply;
+    write_number(shard, c->shard);
+    const char *argv[] = {"HGET", m->keys.names[TL_KEY_CHAINS], shard};
+    int rc = tl_redis_command(r, 3, argv, &reply);
+    if (rc != 0) {
+        return rc;
+    }
+    c->config = (struct tl_chain_config){.number = 0};
+    if (reply->type != REDIS_REPLY_NIL) {
+        rc = is_text(reply) ? tl_chain_config_parse(reply->str, &c->config)
+                            : tl_fail(TL_E_CORRUPT, "Redis: %s holds no chain of ours",
+                                      m->keys.names[TL_KEY_CHAINS]);
+    }
+    freeReplyObject(reply);
+    return rc;
+}
+
+int tl_member_chain_config(struct tl_member *m, uint32_t shard, int64_t deadline_ms,
+                           struct tl_chain_config *ret_config) {
+    struct config_call c = {.shard = shard};
+    int rc = tl_member_until(m, deadline_ms, config_once, &c);
+    if (rc == 0) {
+        *ret_config = c.config;
+    }
+    return rc;
+}

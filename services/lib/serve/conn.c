@@ -6,6 +6,7 @@
  * closed; the others never notice. */
 #include "serve_internal.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,6 +145,23 @@ static void on_closed(uv_handle_t *handle) {
     tl_sum_free(c->sum);
     explicit_bzero(&c->auth, sizeof(c->auth));
     free(c);
+}
+
+/* Its socket goes on under another descriptor; ours is closed as always. */
+void serve_conn_give_away(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    uv_os_fd_t ours = -1;
+    int fd =
+        uv_fileno(&c->io.handle, &ours) == 0 ? fcntl(ours, F_DUPFD_CLOEXEC, 3) : -1;
+    struct tl_tls *tls = c->tls;
+    struct tl_header opening = c->opening;
+    if (fd >= 0) {
+        c->tls = NULL;
+    }
+    serve_conn_close(c);
+    if (fd >= 0) {
+        s->config.take_peer(s->config.ctx, &opening, fd, tls);
+    }
 }
 
 void serve_conn_close(struct serve_conn *c) {
@@ -402,6 +420,10 @@ void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms) {
     }
     if (c->state == CONN_WAITING) {
         serve_request_wait_over(c);
+        return;
+    }
+    if (c->state == CONN_PENDING) {
+        serve_request_pending_over(c);
         return;
     }
     c->serve->stats.bad_frames++;

@@ -57,6 +57,8 @@ static void reply_done(struct serve_conn *c) {
     serve_reply_drop(c);
     if (close_after || c->close_requested) {
         serve_conn_close(c);
+    } else if (c->is_peer) {
+        serve_conn_give_away(c);
     } else {
         serve_conn_read_next(c);
     }

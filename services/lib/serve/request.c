@@ -51,7 +51,6 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
 static int fold(struct tl_serve *s, struct tl_record *r) {
     struct tl_fold_effect effect = {0};
     r->shard = s->slice->shard;
-    r->position = tl_fold_position(s->fold) + 1;
     uint64_t start = uv_hrtime();
     int rc = tl_fold_apply(s->fold, r, &effect);
     s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
@@ -63,6 +62,7 @@ static int fold(struct tl_serve *s, struct tl_record *r) {
 
 int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
     r->epoch = s->epoch;
+    r->position = tl_fold_position(s->fold) + 1;
     return fold(s, r);
 }
 
@@ -80,6 +80,7 @@ static void note_refusal(struct tl_serve *s, const struct tl_record *r, int stat
 
 int tl_serve_fold(struct tl_serve *s, struct tl_record *r) {
     r->epoch = tl_fold_epoch(s->fold);
+    r->position = tl_fold_position(s->fold) + 1;
     int rc = fold(s, r);
     s->stats.pushes += r->kind == TL_RECORD_GRADIENT;
     note_refusal(s, r, rc);
@@ -90,16 +91,53 @@ void tl_serve_folded(struct tl_serve *s) {
     serve_request_retry(s);
 }
 
-static struct tl_record record_of(const struct serve_conn *c,
-                                  enum tl_record_kind kind) {
+static struct tl_record gradient_of(const struct serve_conn *c) {
     return (struct tl_record){
-        .kind = kind,
-        .worker = c->worker,
-        .incarnation = c->incarnation,
-        .sequence = c->header.sequence,
+        .kind = TL_RECORD_GRADIENT,
         .read_version = c->header.read_version,
         .norm = c->header.norm,
+        .encoding = (enum tl_encoding)c->header.encoding,
+        .values = serve_conn_is_shared(c) ? (const void *)tl_shared_request(&c->shared)
+                                          : c->payload->values,
+        .value_count = c->serve->slice->count,
+        .value_bytes = c->header.length,
     };
+}
+
+static double rate_of(const struct serve_conn *c) {
+    double rate = 0.0;
+    uint64_t bits = 0;
+    for (int i = 7; i >= 0; i--) {
+        bits = bits << 8 | c->small[i];
+    }
+    memcpy(&rate, &bits, sizeof(rate));
+    return rate;
+}
+
+/* The record that the request of `c` is. */
+static struct tl_record record_of(const struct serve_conn *c) {
+    uint64_t version = tl_fold_version(c->serve->fold);
+    struct tl_record r = {.kind = TL_RECORD_RATE};
+    switch (c->header.kind) {
+    case TL_KIND_RATE:
+        r.rate = rate_of(c);
+        return r;
+    case TL_KIND_JOIN:
+        r.kind = TL_RECORD_JOIN;
+        r.step = version;
+        break;
+    case TL_KIND_LEAVE:
+        r.kind = TL_RECORD_LEAVE;
+        r.step = c->header.position > version ? c->header.position : version;
+        break;
+    default:
+        r = gradient_of(c);
+        break;
+    }
+    r.worker = c->worker;
+    r.incarnation = c->incarnation;
+    r.sequence = c->header.sequence;
+    return r;
 }
 
 /* ---- weights: now, or when there are newer ones ------------------------------- */
@@ -221,26 +259,18 @@ static bool has_part_in_open_step(const struct serve_conn *c) {
 }
 
 /* A refused gradient is told so at once, with newer weights if there are any. */
-static void handle_push(struct serve_conn *c) {
+static void answer_push(struct serve_conn *c, int rc) {
     struct tl_serve *s = c->serve;
-    struct tl_record r = record_of(c, TL_RECORD_GRADIENT);
-    r.encoding = (enum tl_encoding)c->header.encoding;
-    r.values = serve_conn_is_shared(c) ? (const void *)tl_shared_request(&c->shared)
-                                       : c->payload->values;
-    r.value_count = s->slice->count;
-    r.value_bytes = c->header.length;
-    int rc = tl_serve_offer(s, &r);
     s->stats.pushes++;
     serve_conn_payload_release(c);
     if (c->header.kind == TL_KIND_PUSH) {
         serve_reply_status(c, TL_KIND_ACK, rc);
-    } else {
-        s->stats.pulls++;
-        c->pushed = true;
-        c->push_status = rc;
-        answer_pull(c, rc == 0 || (rc == TL_E_DUPLICATE && has_part_in_open_step(c)));
+        return;
     }
-    serve_request_retry(s);
+    s->stats.pulls++;
+    c->pushed = true;
+    c->push_status = rc;
+    answer_pull(c, rc == 0 || (rc == TL_E_DUPLICATE && has_part_in_open_step(c)));
 }
 
 static void handle_pull(struct serve_conn *c) {
@@ -273,6 +303,116 @@ static void reply_joined(struct serve_conn *c, int status,
     serve_reply_header(c, &h);
 }
 
+static void answer_join(struct serve_conn *c, int rc) {
+    struct tl_fold_worker known = {0};
+    if (rc == 0) {
+        rc = tl_fold_worker(c->serve->fold, c->worker, &known);
+    }
+    if (rc != 0) {
+        serve_reply_error(c, rc, false, "join: %s", tl_error_string(rc));
+        return;
+    }
+    c->joined = true;
+    displace(c);
+    reply_joined(c, 0, &known);
+}
+
+static void answer_leave(struct serve_conn *c, int rc) {
+    c->joined = false;
+    serve_reply_status(c, TL_KIND_LEFT, rc);
+}
+
+/* The fold has decided the record that `c` has sent. */
+static void answer(struct serve_conn *c, int rc) {
+    switch (c->header.kind) {
+    case TL_KIND_JOIN:
+        answer_join(c, rc);
+        break;
+    case TL_KIND_LEAVE:
+        answer_leave(c, rc);
+        break;
+    case TL_KIND_RATE:
+        serve_reply_status(c, TL_KIND_RATED, rc);
+        break;
+    default:
+        answer_push(c, rc);
+        break;
+    }
+}
+
+/* Put the record of `c` on its way down the chain. TL_E_BUSY: there is no room now. */
+static int propose(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    struct tl_record r = record_of(c);
+    int rc = s->config.propose(s->config.ctx, &r);
+    if (rc == TL_E_BUSY) {
+        return rc;
+    }
+    serve_conn_payload_release(c);
+    if (rc != 0) {
+        serve_reply_error(c, rc, false, "%s", tl_error_text());
+        return rc;
+    }
+    c->pending = r.position;
+    serve_conn_enqueue(c, &s->pending, CONN_PENDING);
+    return 0;
+}
+
+static void submit_to_chain(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    int rc = propose(c);
+    if (rc == TL_E_BUSY) {
+        c->pending = 0;
+        serve_conn_enqueue(c, &s->stalled, CONN_PENDING);
+    }
+    if (rc == 0 || rc == TL_E_BUSY) {
+        c->deadline_ms = uv_now(s->config.loop) + s->config.frame_ms;
+        serve_stream_read(c); /* to notice when the caller goes away */
+    }
+    s->config.advance(s->config.ctx);
+}
+
+/* The record that `c` has sent is folded: now, or when the chain has committed it. */
+static void submit(struct serve_conn *c) {
+    struct tl_serve *s = c->serve;
+    if (s->config.propose != NULL) {
+        submit_to_chain(c);
+        return;
+    }
+    struct tl_record r = record_of(c);
+    answer(c, tl_serve_offer(s, &r));
+    serve_request_retry(s);
+}
+
+void serve_request_pending_over(struct serve_conn *c) {
+    serve_reply_error(c, TL_E_UNAVAILABLE, false,
+                      "shard %" PRIu32 ", epoch %" PRIu64
+                      ": the chain has not committed it within %" PRIu32 " ms",
+                      c->serve->slice->shard, c->serve->epoch,
+                      c->serve->config.frame_ms);
+}
+
+static struct serve_conn *sender_of(struct tl_serve *s, uint64_t position) {
+    struct serve_conn *c = NULL;
+    TAILQ_FOREACH(c, &s->pending, waiting) {
+        if (c->pending == position) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+void tl_serve_commit(struct tl_serve *s, struct tl_record *r) {
+    int rc = fold(s, r);
+    struct serve_conn *c = sender_of(s, r->position);
+    if (c != NULL) {
+        answer(c, rc);
+    }
+    while ((c = TAILQ_FIRST(&s->stalled)) != NULL && propose(c) != TL_E_BUSY) {
+    }
+    serve_request_retry(s);
+}
+
 static void handle_join(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     const struct tl_header *h = &c->header;
@@ -295,37 +435,15 @@ static void handle_join(struct serve_conn *c) {
     }
     c->worker = h->worker;
     c->incarnation = h->incarnation;
-    struct tl_record r = record_of(c, TL_RECORD_JOIN);
-    r.step = tl_fold_version(s->fold);
-    int rc = tl_serve_offer(s, &r);
-    if (rc == 0) {
-        rc = tl_fold_worker(s->fold, c->worker, &known);
-    }
-    if (rc != 0) {
-        serve_reply_error(c, rc, false, "join: %s", tl_error_string(rc));
-        return;
-    }
-    c->joined = true;
-    displace(c);
-    reply_joined(c, 0, &known);
-    serve_request_retry(s);
+    submit(c);
 }
 
 static void handle_leave(struct serve_conn *c) {
-    struct tl_serve *s = c->serve;
     if (c->joined) {
-        struct tl_record r = record_of(c, TL_RECORD_LEAVE);
-        r.step = c->header.position;
-        if (r.step < tl_fold_version(s->fold)) {
-            r.step = tl_fold_version(s->fold);
-        }
-        int rc = tl_serve_offer(s, &r);
-        c->joined = false;
-        serve_reply_status(c, TL_KIND_LEFT, rc);
-        serve_request_retry(s);
-        return;
+        submit(c);
+    } else {
+        serve_reply_status(c, TL_KIND_LEFT, 0);
     }
-    serve_reply_status(c, TL_KIND_LEFT, 0);
 }
 
 static void handle_snapshot(struct serve_conn *c) {
@@ -340,19 +458,16 @@ static void handle_snapshot(struct serve_conn *c) {
 }
 
 static void handle_rate(struct serve_conn *c) {
-    struct tl_record r = {.kind = TL_RECORD_RATE};
-    uint64_t bits = 0;
-    for (int i = 7; i >= 0; i--) {
-        bits = bits << 8 | c->small[i];
-    }
-    memcpy(&r.rate, &bits, sizeof(r.rate));
     struct tl_serve *s = c->serve;
-    int rc = TL_E_INVALID;
-    if (isfinite(r.rate) && r.rate > 0.0) {
-        rc = !s->config.follows_log     ? tl_serve_offer(s, &r)
+    struct tl_record r = record_of(c);
+    bool is_possible = isfinite(r.rate) && r.rate > 0.0;
+    if (is_possible && !s->config.follows_log) {
+        submit(c);
+        return;
+    }
+    int rc = !is_possible               ? TL_E_INVALID
              : s->config.append != NULL ? s->config.append(s->config.ctx, &r)
                                         : TL_E_UNSUPPORTED;
-    }
     serve_reply_status(c, TL_KIND_RATED, rc);
 }
 
@@ -388,6 +503,11 @@ static bool is_same_job(const struct tl_serve *s, const struct tl_hello *hello) 
            (hello->job_digest == 0 || hello->job_digest == s->config.job_digest);
 }
 
+static void refuse_for(struct serve_conn *c, int status) {
+    serve_reply_error(c, status, false, "shard %" PRIu32 ": %s", c->serve->slice->shard,
+                      tl_error_string(status));
+}
+
 /* Has the caller seen a writer that fences us? */
 static bool is_behind(const struct tl_serve *s, uint64_t epoch, uint64_t writer) {
     return epoch > s->epoch ||
@@ -410,6 +530,29 @@ static void welcome(struct serve_conn *c) {
     serve_reply_bytes(c, TL_KIND_WELCOME, bytes, sizeof(bytes));
 }
 
+/* Another replica of this shard: its connection is the chain's from here on. */
+static void greet_peer(struct serve_conn *c, const struct tl_header *said) {
+    int rc = c->serve->config.on_peer(c->serve->config.ctx, said);
+    if (rc == 0 && !serve_conn_welcome(c)) {
+        rc = tl_fail(TL_E_LIMIT, "too many connections");
+    }
+    if (rc != 0) {
+        serve_reply_error(c, rc, true, "%s", tl_error_text());
+        return;
+    }
+    c->role = TL_ROLE_REPLICA;
+    c->joined = false;
+    c->opening = *said;
+    c->is_peer = said->incarnation != 0;
+    welcome(c);
+}
+
+/* Why this server does not talk to `role` now; 0: it does. */
+static int refusal_for(const struct tl_serve *s, enum tl_role role) {
+    bool is_elsewhere = !s->leads && role == TL_ROLE_WORKER;
+    return s->refusal != 0 ? s->refusal : is_elsewhere ? TL_E_FENCED : 0;
+}
+
 /* The caller is who it says: is it for us? */
 static void greet(struct serve_conn *c, const struct tl_header *said,
                   const struct tl_hello *hello) {
@@ -423,8 +566,17 @@ static void greet(struct serve_conn *c, const struct tl_header *said,
                               : "");
         return;
     }
+    if (s->config.on_peer != NULL && hello->role == TL_ROLE_REPLICA) {
+        greet_peer(c, said);
+        return;
+    }
+    int refusal = refusal_for(s, hello->role);
+    if (refusal != 0) {
+        refuse_for(c, refusal);
+        return;
+    }
     if (is_behind(s, said->epoch, hello->writer)) {
-        if (s->config.on_newer_epoch != NULL) {
+        if (s->config.on_newer_epoch != NULL && s->leads) {
             s->config.on_newer_epoch(s->config.ctx, said->epoch);
         }
         serve_reply_error(c, TL_E_EPOCH, false, "epoch %" PRIu64 " is being replaced",
@@ -493,7 +645,7 @@ static void dispatch(struct serve_conn *c) {
         break;
     case TL_KIND_PUSH:
     case TL_KIND_PUSH_PULL:
-        handle_push(c);
+        submit(c);
         break;
     case TL_KIND_PULL:
         handle_pull(c);
@@ -520,9 +672,9 @@ static bool changes_state(uint8_t kind) {
 
 void serve_request(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
-    if (s->refusal != 0) {
-        serve_reply_error(c, s->refusal, false, "shard %" PRIu32 ": %s",
-                          s->slice->shard, tl_error_string(s->refusal));
+    bool opens = c->header.kind == TL_KIND_HELLO || c->header.kind == TL_KIND_PROOF;
+    if (s->refusal != 0 && !(opens && s->config.on_peer != NULL)) {
+        refuse_for(c, s->refusal);
         return;
     }
     if (c->header.kind == TL_KIND_HELLO) {
@@ -537,6 +689,10 @@ void serve_request(struct serve_conn *c) {
         serve_reply_error(c, TL_E_EPOCH, false,
                           "shard %" PRIu32 " is in epoch %" PRIu64 ", not %" PRIu64,
                           s->slice->shard, s->epoch, c->header.epoch);
+        return;
+    }
+    if (!s->leads && changes_state(c->header.kind)) {
+        refuse_for(c, TL_E_FENCED);
         return;
     }
     if (s->draining && changes_state(c->header.kind)) {

@@ -55,9 +55,12 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     s->fold = config->fold;
     s->slice = tl_fold_config(config->fold);
     s->epoch = tl_fold_epoch(config->fold);
+    s->leads = true;
     TAILQ_INIT(&s->conns);
     TAILQ_INIT(&s->parked);
     TAILQ_INIT(&s->waiting);
+    TAILQ_INIT(&s->pending);
+    TAILQ_INIT(&s->stalled);
     LIST_INIT(&s->versions);
     SLIST_INIT(&s->payloads);
     if (uv_timer_init(config->loop, &s->tick) != 0 ||
@@ -238,6 +241,38 @@ void tl_serve_set_ended(struct tl_serve *s) {
     serve_request_retry(s);
 }
 
+static bool is_of_worker(const struct serve_conn *c) {
+    return c->state == CONN_PENDING || (c->greeted && c->role == TL_ROLE_WORKER);
+}
+
+static bool is_answered(const struct serve_conn *c) {
+    return c->greeted;
+}
+
+static void drop(struct tl_serve *s, bool (*is_concerned)(const struct serve_conn *c)) {
+    struct serve_conn *c = TAILQ_FIRST(&s->conns);
+    while (c != NULL) {
+        struct serve_conn *next = TAILQ_NEXT(c, link);
+        if (is_concerned(c)) {
+            serve_conn_close(c);
+        }
+        c = next;
+    }
+}
+
+void tl_serve_set_leading(struct tl_serve *s, bool leads) {
+    s->leads = leads;
+    if (!leads) {
+        drop(s, is_of_worker);
+    }
+}
+
+void tl_serve_replace_fold(struct tl_serve *s, struct tl_fold *fold) {
+    drop(s, is_answered);
+    s->fold = fold;
+    s->slice = tl_fold_config(fold);
+}
+
 void tl_serve_drain(struct tl_serve *s) {
     s->draining = true;
 }
@@ -262,7 +297,8 @@ int64_t tl_serve_worker_silent_ms(const struct tl_serve *s, uint32_t worker) {
     TAILQ_FOREACH(c, &s->conns, link) {
         if (c->joined && c->worker == worker && c->state != CONN_CLOSING) {
             /* One that waits for us is not silent. */
-            return c->state == CONN_WAITING || c->state == CONN_PARKED
+            return c->state == CONN_WAITING || c->state == CONN_PARKED ||
+                           c->state == CONN_PENDING
                        ? 0
                        : (int64_t)(uv_now(s->config.loop) - c->heard_ms);
         }

@@ -50,6 +50,7 @@ enum conn_state {
     CONN_PARKED,   /* header read; waits for a gradient buffer; not reading */
     CONN_PAYLOAD,  /* reading payload and trailer */
     CONN_WAITING,  /* a pull that waits for a newer version */
+    CONN_PENDING,  /* its record is on its way down the chain, or waits to be */
     CONN_REPLYING, /* not reading */
     CONN_CLOSING,
 };
@@ -86,8 +87,8 @@ struct serve_conn {
     size_t outgoing;    /* bytes of TLS's that libuv has */
     bool is_writing, draining, heard_tls;
     TAILQ_ENTRY(serve_conn) link;    /* all connections */
-    TAILQ_ENTRY(serve_conn) waiting; /* in serve->parked or waiting */
-    struct serve_conn_list *queue;   /* the one of those it is in, or NULL */
+    TAILQ_ENTRY(serve_conn) waiting; /* in the queue */
+    struct serve_conn_list *queue;   /* of serve's, the one it is in, or NULL */
     enum conn_state state;
     bool is_unix, greeted, joined, close_requested; /* not greeted: a stranger */
     enum tl_role role;
@@ -108,8 +109,11 @@ struct serve_conn {
     struct tl_sum *sum;
     struct tl_shared shared; /* bytes NULL: payloads go through the socket */
 
-    int push_status; /* of a PUSH_PULL whose weights are waited for */
-    bool pushed;     /* the waiting request is a PUSH_PULL */
+    int push_status;          /* of a PUSH_PULL whose weights are waited for */
+    bool pushed;              /* the waiting request is a PUSH_PULL */
+    uint64_t pending;         /* position of its record; 0: not on its way yet */
+    bool is_peer;             /* given away once WELCOME is out */
+    struct tl_header opening; /* of a replica's HELLO */
     struct serve_reply reply;
 };
 
@@ -128,6 +132,7 @@ struct tl_serve {
     uint64_t epoch;
     int refusal;
     bool ended, draining, closing;
+    bool leads;
     bool retrying; /* serve_request_retry() is on the stack */
     union serve_stream listeners[SERVE_LISTENERS_MAX];
     char unix_paths[SERVE_LISTENERS_MAX][108];
@@ -135,6 +140,8 @@ struct tl_serve {
     bool accept_is_due; /* there was no memory for a connection */
     uv_timer_t tick;
     struct serve_conn_list conns, parked, waiting;
+    struct serve_conn_list pending; /* by position */
+    struct serve_conn_list stalled; /* not on their way yet */
     struct serve_weights_list versions;
     struct serve_payload_list payloads; /* free ones */
     uint32_t payload_count;
@@ -151,6 +158,8 @@ void serve_conn_close(struct serve_conn *c);
 bool serve_conn_welcome(struct serve_conn *c);
 /* It has to open anew. */
 void serve_conn_estrange(struct serve_conn *c);
+/* The connection is somebody else's from here on. */
+void serve_conn_give_away(struct serve_conn *c);
 void serve_conn_read_next(struct serve_conn *c);
 /* Where the next bytes of what is being read go; how many of them may; and there they
  * are. */
@@ -199,5 +208,6 @@ void serve_request(struct serve_conn *c);
 /* Go on with what can go on now: parked gradients, then waiting pulls. */
 void serve_request_retry(struct tl_serve *s);
 void serve_request_wait_over(struct serve_conn *c);
+void serve_request_pending_over(struct serve_conn *c);
 
 #endif

@@ -12,7 +12,7 @@ static void on_written(uv_write_t *req, int status);
 
 static bool wants_bytes(const struct serve_conn *c) {
     return c->state == CONN_HEADER || c->state == CONN_PAYLOAD ||
-           c->state == CONN_WAITING;
+           c->state == CONN_WAITING || c->state == CONN_PENDING;
 }
 
 /* Take what TLS has. A byte may complete a request, whose reply may be sent at once and

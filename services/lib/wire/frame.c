@@ -89,6 +89,7 @@ static bool kind_is_known(uint8_t kind) {
     case TL_KIND_SHARED:
     case TL_KIND_PROOF:
     case TL_KIND_CHALLENGE:
+    case TL_KIND_CHAIN:
         return true;
     }
     return false;

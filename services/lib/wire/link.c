@@ -56,6 +56,14 @@ void tl_link_close(struct tl_link *l) {
     l->welcome = NULL;
 }
 
+void tl_link_detach(struct tl_link *l, int *ret_fd, struct tl_tls **ret_tls) {
+    *ret_fd = l->fd;
+    *ret_tls = l->tls;
+    l->fd = -1;
+    l->tls = NULL;
+    tl_link_close(l);
+}
+
 bool tl_link_is_open(const struct tl_link *l) {
     return l->fd >= 0;
 }

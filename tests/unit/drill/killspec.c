@@ -110,7 +110,7 @@ static void test_misspelt_target(void **state) {
     assert_int_equal(tl_drill_parse("serer@updates=1", &kill), TL_E_CONFIG);
     assert_non_null(strstr(tl_error_text(), "did you mean \"server\"?"));
     assert_int_equal(tl_drill_parse("elephant@updates=1", &kill), TL_E_CONFIG);
-    assert_non_null(strstr(tl_error_text(), "checkpointer, monitor or redis"));
+    assert_non_null(strstr(tl_error_text(), "replica, head, middle or tail"));
 }
 
 static int check(const char *text, const struct tl_drill_limits *limits) {

@@ -17,15 +17,18 @@
 
 /* ---- announcements ------------------------------------------------------------ */
 
-static void announce(struct server *s, enum tl_member_state state) {
+void server_announce(struct server *s, enum tl_member_state state) {
     uint64_t version = tl_fold_version(s->fold);
-    bool changed = s->self.version != version || s->self.state != state ||
-                   s->self.epoch != s->epoch;
+    const struct tl_member_entry *said = &s->said;
+    bool changed = said->version != version || said->state != state ||
+                   said->epoch != s->epoch || said->incarnation != s->self.incarnation;
     s->self.version = version;
     s->self.state = state;
     s->self.epoch = s->epoch;
+    s->said = s->self;
     if (s->member != NULL && changed) {
         tl_member_announce(s->member, &s->self, true);
+        server_replica_announce(s);
     }
 }
 
@@ -63,7 +66,7 @@ static void epoch_taken(struct server *s, uint64_t epoch) {
     tl_serve_set_epoch(s->serve, epoch);
     tl_serve_refuse(s->serve, 0);
     tl_health_ready(NULL);
-    announce(s, TL_MEMBER_SERVING);
+    server_announce(s, TL_MEMBER_SERVING);
 }
 
 static void epoch_job(uv_work_t *work) {
@@ -116,6 +119,10 @@ static void epoch_tick(struct server *s) {
 
 static void on_newer_epoch(void *ctx, uint64_t epoch) {
     struct server *s = ctx;
+    if (s->replica != NULL) {
+        server_replica_raise(s, epoch);
+        return;
+    }
     if (!s->epoch_is_due) {
         tl_log_line(TL_WARNING, "a caller knows another writer: taking a higher epoch",
                     "epoch_seen", tl_text_u64(epoch), NULL);
@@ -124,8 +131,9 @@ static void on_newer_epoch(void *ctx, uint64_t epoch) {
 }
 
 static void fencing_tick(struct server *s) {
-    if (s->member == NULL || s->epoch == 0 || s->epoch_is_due || s->epoch_busy) {
-        return;
+    if (s->member == NULL || s->epoch == 0 || s->epoch_is_due || s->epoch_busy ||
+        s->replica != NULL) {
+        return; /* a chain fences its members itself */
     }
     uint64_t newest = tl_member_newest_epoch(s->member, s->service.index);
     if (newest > s->epoch) {
@@ -140,7 +148,9 @@ static void fencing_tick(struct server *s) {
 
 static void retire_fold(struct server *s) {
     int rc = s->follow.log != NULL ? server_follow_append(s, &s->retire)
+             : s->replica != NULL  ? server_replica_offer(s, &s->retire)
                                    : tl_serve_offer(s->serve, &s->retire);
+    s->absence[s->retire.worker].retired_ms = tl_now_ms();
     tl_log_line(TL_WARNING, "worker retired", "worker", tl_text_u64(s->retire.worker),
                 "step", tl_text_u64(s->retire.step), "status", tl_error_name(rc), NULL);
 }
@@ -200,13 +210,14 @@ static bool is_dead(struct server *s, const struct tl_fold_worker *w) {
 
 /* With a log an async worker is nobody's burden, and may be computing for long. */
 static bool waits_for_workers(const struct server *s) {
-    return s->follow.log == NULL || s->job.consistency != TL_ASYNC;
+    bool is_served_elsewhere = s->replica != NULL && !server_replica_leads(s);
+    return !is_served_elsewhere &&
+           (s->follow.log == NULL || s->job.consistency != TL_ASYNC);
 }
 
-/* Its LEAVE is on its way through the log. */
+/* Its LEAVE is on its way through the log, or down the chain. */
 static bool is_being_retired(const struct server *s, uint32_t worker) {
-    return s->follow.log != NULL &&
-           tl_now_ms() - s->follow.retired_ms[worker] < (int64_t)s->job.lease_ms;
+    return tl_now_ms() - s->absence[worker].retired_ms < (int64_t)s->job.lease_ms;
 }
 
 static void workers_tick(struct server *s) {
@@ -288,6 +299,11 @@ static bool somebody_is_left(const struct server *s) {
         return false;
     }
     struct tl_member_entry e;
+    bool follows = s->replica != NULL && !server_replica_leads(s);
+    if (follows &&
+        tl_member_find(s->member, TL_ROLE_SERVER, s->service.index, &e) == 0) {
+        return true; /* the head, which may still need us */
+    }
     for (uint32_t i = 0; i < s->job.workers; i++) {
         if (tl_member_find(s->member, TL_ROLE_WORKER, i, &e) == 0) {
             return true;
@@ -298,7 +314,8 @@ static bool somebody_is_left(const struct server *s) {
 }
 
 static void end_tick(struct server *s) {
-    if (!s->ended && s->epoch > 0 && end_is_reached(s)) {
+    bool has_place = s->epoch > 0 || s->replica != NULL;
+    if (!s->ended && has_place && end_is_reached(s)) {
         end(s);
     }
     if (!s->ended) {
@@ -345,7 +362,7 @@ static void on_stop(uv_poll_t *poll, int status, int events) {
                 NULL);
     tl_serve_drain(s->serve);
     tl_health_ready("stopping");
-    announce(s, TL_MEMBER_LEAVING);
+    server_announce(s, TL_MEMBER_LEAVING);
 }
 
 /* ---- the loop ----------------------------------------------------------------- */
@@ -390,7 +407,7 @@ static void on_tick(uv_timer_t *timer) {
     }
     if (s->epoch > 0 && !s->epoch_is_due) {
         workers_tick(s);
-        announce(s, TL_MEMBER_SERVING);
+        server_announce(s, TL_MEMBER_SERVING);
     }
     server_gauges_refresh(s);
 }
@@ -403,6 +420,7 @@ void server_leave(struct server *s, int exit_code) {
     s->exit_code = exit_code;
     server_gauges_refresh(s);
     server_follow_stop(s);
+    server_replica_stop(s);
     tl_serve_close(s->serve);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->stop, NULL);
@@ -410,8 +428,8 @@ void server_leave(struct server *s, int exit_code) {
 
 static int open_member(struct server *s) {
     s->self = (struct tl_member_entry){
-        .role = TL_ROLE_SERVER,
-        .index = s->service.index,
+        .role = s->role,
+        .index = s->number,
         .incarnation = s->writer,
         .version = tl_fold_version(s->fold),
         .state = TL_MEMBER_STARTING,
@@ -469,8 +487,7 @@ static uint32_t wait_ms(const struct tl_job *job) {
 }
 
 static int open_serve(struct server *s) {
-    uint64_t digest = 0;
-    int rc = tl_job_digest(&s->job, &digest);
+    int rc = tl_job_digest(&s->job, &s->digest);
     if (rc != 0) {
         return rc;
     }
@@ -479,7 +496,7 @@ static int open_serve(struct server *s) {
         .fold = s->fold,
         .job = s->job.name,
         .run = s->service.run,
-        .job_digest = digest,
+        .job_digest = s->digest,
         .parameters = s->parameters,
         .writer = s->writer,
         .trust = s->trust,
@@ -494,7 +511,8 @@ static int open_serve(struct server *s) {
         .on_record = on_record,
         .ctx = s,
     };
-    rc = tl_serve_new(&config, &s->serve);
+    rc = server_replica_open(s, &config);
+    rc = rc == 0 ? tl_serve_new(&config, &s->serve) : rc;
     if (rc == 0) {
         refuse_until_ready(s, "starting");
         rc = listen_all(s);
@@ -532,7 +550,10 @@ static int start(struct server *s) {
         }
         rc = server_follow_start(s);
     }
-    if (rc == 0 && !s->follow.is_replaying) {
+    if (rc == 0) {
+        rc = server_replica_start(s);
+    }
+    if (rc == 0 && !s->follow.is_replaying && s->replica == NULL) {
         server_take_epoch(s, s->origin.epoch_floor);
     }
     return rc;
@@ -554,6 +575,7 @@ int server_run(struct server *s) {
     tl_serve_stats(s->serve, &stats);
     tl_http_stop(s->http);
     server_follow_close(s);
+    server_replica_close(s);
     tl_member_close(s->member);
     tl_serve_free(s->serve);
     (void)uv_loop_close(&s->loop);

@@ -109,6 +109,7 @@ void server_gauges_record(struct server *s, int status, const struct tl_record *
 
 void server_gauges_refresh(struct server *s) {
     struct server_gauges *g = s->gauges;
+    server_replica_gauges(s);
     struct tl_fold_counters c = tl_fold_counters(s->fold);
     struct tl_serve_stats stats;
     tl_serve_stats(s->serve, &stats);

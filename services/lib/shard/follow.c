@@ -182,7 +182,6 @@ int server_follow_append(void *ctx, const struct tl_record *r) {
         return tl_appender_put(s->follow.appender, &h, &r->rate);
     }
     h.kind = TL_KIND_LEAVE;
-    s->follow.retired_ms[r->worker] = tl_now_ms();
     return tl_appender_put(s->follow.appender, &h, NULL);
 }
 

@@ -14,16 +14,29 @@ static void log_skipped(void *ctx, const char *name, int error, const char *why)
                 tl_error_name(error), "why", why, NULL);
 }
 
-static int fold_from_seed(struct server *s, const struct tl_nn *nn,
-                          const struct tl_fold_config *config) {
+static int fold_from_seed(const struct server *s, const struct tl_nn *nn,
+                          const struct tl_fold_config *config,
+                          struct tl_fold **ret_fold) {
     float *weights = malloc(s->parameters * sizeof(float));
     if (weights == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory for %llu parameters",
                        (unsigned long long)s->parameters);
     }
     tl_nn_init(nn, s->job.seed, weights);
-    int rc = tl_fold_new(config, weights + config->first, &s->fold);
+    int rc = tl_fold_new(config, weights + config->first, ret_fold);
     free(weights);
+    return rc;
+}
+
+int server_fresh_fold(const struct server *s, struct tl_fold **ret_fold) {
+    struct tl_fold_config config;
+    struct tl_nn *nn = NULL;
+    int rc = tl_nn_new(s->job.model, "model", 1, &nn);
+    if (rc == 0) {
+        tl_job_fold_config(&s->job, s->parameters, s->service.index, &config);
+        rc = fold_from_seed(s, nn, &config, ret_fold);
+        tl_nn_free(nn);
+    }
     return rc;
 }
 
@@ -116,7 +129,7 @@ int server_recover(struct server *s) {
         rc = load_snapshot(s, &config);
     }
     if (rc == TL_E_NOTFOUND) {
-        rc = fold_from_seed(s, nn, &config);
+        rc = fold_from_seed(s, nn, &config, &s->fold);
     }
     tl_nn_free(nn);
     if (rc == 0) {

@@ -1,10 +1,11 @@
-/* server.h - one process, one shard: what the files of tl-server share.
+/* server.h - one process, one shard: what the files of this folder share.
  *
- *   main.c     settings, start, exit code
+ *   program.c  settings, start, exit code
  *   recover.c  the state to start from: newest snapshot, or the job's seed
  *   loop.c     the shard's loop: epoch, announcements, dead workers, the end
  *   follow.c   a durable log: replayed, followed, appended to
  *   gauges.c   what /metrics says
+ *   replica.c  one of a chain (replica.h)
  */
 #ifndef THROUGHLINE_SERVER_H
 #define THROUGHLINE_SERVER_H
@@ -45,13 +46,13 @@ struct server_follow {
     uint64_t replay_until, replayed_bytes;
     double replay_began;
     int64_t complained_ms;
-    int64_t retired_ms[TL_WORKER_LIMIT]; /* when its LEAVE was appended last */
 };
 
 /* Since when a worker has had no connection; whether its lease is over (set by the
  * membership's thread). */
 struct server_absence {
     int64_t since_ms;
+    int64_t retired_ms; /* when its LEAVE was put on its way last */
     _Atomic bool lapsed;
 };
 
@@ -59,6 +60,10 @@ struct server {
     struct tl_service_options service;
     struct server_options options;
     struct tl_job job;
+    enum tl_role role; /* SERVER or REPLICA */
+    uint32_t number;   /* among its like: of a server its shard, which is also
+                          service.index of both */
+    uint32_t slot;     /* replica: its place in the chain's deployment */
     uint64_t parameters;
     uint64_t writer;
     struct tl_fold *fold;
@@ -66,10 +71,13 @@ struct server {
     struct tl_trust *trust; /* NULL: callers prove nothing */
     struct tl_serve *serve;
     struct server_follow follow;
+    struct replica *replica;                       /* NULL: not one of a chain */
+    uint64_t digest;                               /* of the job */
+    uint64_t peer_bytes_sent, peer_bytes_received; /* to and from other replicas */
     struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
     struct tl_http *http;
     struct server_gauges *gauges;
-    struct tl_member_entry self;
+    struct tl_member_entry self, said; /* said: what was announced last */
     uint64_t epoch;
     uv_loop_t loop;
     uv_timer_t tick;
@@ -94,10 +102,14 @@ struct server {
 
 /* recover.c: job, shard -> fold and where it came from. */
 TL_MUST_USE int server_recover(struct server *s);
+/* The state that the job's seed gives. */
+TL_MUST_USE int server_fresh_fold(const struct server *s, struct tl_fold **ret_fold);
 
 /* loop.c: everything after recovery; returns the exit code. */
 int server_run(struct server *s);
 
+/* Tell the membership, if there is news. */
+void server_announce(struct server *s, enum tl_member_state state);
 /* Take an epoch above `floor` before serving (on). */
 void server_take_epoch(struct server *s, uint64_t floor);
 /* Leave the loop with `exit_code`. */
@@ -114,6 +126,21 @@ void server_follow_close(struct server *s);
 void server_follow_tick(struct server *s);
 /* Append a record of our own; it is folded when it comes back. */
 TL_MUST_USE int server_follow_append(void *ctx, const struct tl_record *r);
+
+/* replica.c: nothing to do for a server.
+ * open: before serving; fills in what serving a chain needs. start: its clock, on the
+ * loop. stop: before the loop ends; close: after it. */
+TL_MUST_USE int server_replica_open(struct server *s, struct tl_serve_config *config);
+TL_MUST_USE int server_replica_start(struct server *s);
+void server_replica_stop(struct server *s);
+void server_replica_close(struct server *s);
+bool server_replica_leads(const struct server *s);
+void server_replica_announce(struct server *s);
+void server_replica_gauges(const struct server *s);
+/* Put a record of our own on its way: as tl_chain_append(). */
+TL_MUST_USE int server_replica_offer(struct server *s, struct tl_record *record);
+/* A caller has seen `epoch`. */
+void server_replica_raise(struct server *s, uint64_t epoch);
 
 /* gauges.c */
 TL_MUST_USE int server_gauges_new(struct server *s);
