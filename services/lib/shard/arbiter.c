@@ -5,9 +5,10 @@
 
 #include <stdio.h>
 
-#define WAIT_MS  1000
-#define EAGER_MS 50 /* between two looks of who waits for a place, or for a decision   \
-                     */
+#define WAIT_MS 1000
+#define EAGER_MS                                                                       \
+    50 /* between two looks of who waits for a place, or for a decision                \
+        */
 
 void arbiter_init(struct replica *r) {
     r->arbiter = (struct arbiter){.work = {.data = r}};
