@@ -93,21 +93,21 @@ def check_keyboard(browser):
         "const c = document.querySelector('.chart'); c.focus();"
         "c.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}))")
     assert browser.js("document.activeElement.className") == "chart"
-    browser.wait(legend + ".includes('%')", 2, "an arrow key shows a value")
+    browser.wait(legend + ".includes('%')", 10, "an arrow key shows a value")
 
 
 def check_live(browser, run):
     browser.open(run.address(), 1280)
-    browser.wait("document.querySelectorAll('.service').length >= 5", 10, "all services are shown")
+    browser.wait("document.querySelectorAll('.service').length >= 5", 30, "all services are shown")
     check_event(browser, run, "kill", "server/0", 20)
-    browser.wait(state_of("server/0") + ".classList.contains('down')", 2, "the server is shown as down")
+    browser.wait(state_of("server/0") + ".classList.contains('down')", 10, "the server is shown as down")
     check_event(browser, run, "recovered", "server/0", 20)
-    browser.wait(state_of("server/0") + ".classList.contains('up')", 3, "the server is shown as up")
+    browser.wait(state_of("server/0") + ".classList.contains('up')", 10, "the server is shown as up")
     browser.driver.execute_script(state_of("worker/1") + ".querySelector('button').click()")
-    check_event(browser, run, "kill", "worker/1", 5)
-    browser.wait("document.querySelector('[aria-label=\"revive worker/1\"]') !== null", 3, "it can be revived")
+    check_event(browser, run, "kill", "worker/1", 20)
+    browser.wait("document.querySelector('[aria-label=\"revive worker/1\"]') !== null", 10, "it can be revived")
     browser.driver.execute_script("document.querySelector('[aria-label=\"revive worker/1\"]').click()")
-    check_event(browser, run, "recovered", "worker/1", 10)
+    check_event(browser, run, "recovered", "worker/1", 20)
     check_widths(browser)
     check_keyboard(browser)
     browser.wait("document.getElementById('status').textContent.includes('ended')", 40, "the end is shown")
@@ -121,7 +121,7 @@ def check_report(browser, run):
     cdp("Network.emulateNetworkConditions",
         {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
     browser.open((run.out / "report.html").as_uri())
-    browser.wait("document.querySelectorAll('.chart canvas').length >= 4", 5, "the report's charts")
+    browser.wait("document.querySelectorAll('.chart canvas').length >= 4", 20, "the report's charts")
     assert "server/0" in browser.js("document.querySelector('table.figures').parentNode.parentNode.parentNode.textContent")
     check_widths(browser)
     assert browser.complaints() == [], "the report's console has complaints"

@@ -131,7 +131,16 @@ static int add_ends(const struct plan *p, json_t *arguments) {
     return 0;
 }
 
-static int add_kill(const struct plan *p, const char *given, json_t *arguments) {
+/* Whom to kill; an arm whose job has no servers says who stands for one. */
+static const char *victim_of(const json_t *arm, const struct tl_drill_kill *k) {
+    const char *victim = json_string_value(json_object_get(arm, "victim"));
+    return k->target == TL_DRILL_SERVER && victim != NULL
+               ? victim
+               : tl_drill_target_name(k->target);
+}
+
+static int add_kill(const struct plan *p, const json_t *arm, const char *given,
+                    json_t *arguments) {
     struct tl_drill_kill k;
     char down[48] = "forever";
     const int rc = tl_drill_parse(given, &k);
@@ -142,7 +151,7 @@ static int add_kill(const struct plan *p, const char *given, json_t *arguments) 
         (void)snprintf(down, sizeof(down), "%lldms",
                        llround((double)k.down_ms * p->scale));
     }
-    const char *who = tl_drill_target_name(k.target);
+    const char *who = victim_of(arm, &k);
     char number[16] = "";
     if (k.target == TL_DRILL_SERVER || k.target == TL_DRILL_WORKER) {
         (void)snprintf(number, sizeof(number), "/%" PRIu32, k.index);
@@ -157,7 +166,8 @@ static int add_kill(const struct plan *p, const char *given, json_t *arguments) 
     return 0;
 }
 
-static int add_kills(const struct plan *p, const char *name, json_t *arguments) {
+static int add_kills(const struct plan *p, const json_t *arm, const char *name,
+                     json_t *arguments) {
     const json_t *kills =
         json_object_get(json_object_get(p->experiment, "kills"), name);
     if (!json_is_array(kills)) {
@@ -171,7 +181,7 @@ static int add_kills(const struct plan *p, const char *name, json_t *arguments) 
     json_array_foreach(kills, i, kill) {
         rc = !json_is_string(kill)
                  ? tl_fail(TL_E_CONFIG, "\"kills\": \"%s\" must hold texts", name)
-                 : add_kill(p, json_string_value(kill), arguments);
+                 : add_kill(p, arm, json_string_value(kill), arguments);
         if (rc != 0) {
             break;
         }
@@ -195,7 +205,7 @@ static int add_run(struct plan *p, const json_t *arm, const char *label,
     int rc = add_settings(p, json_object_get(p->experiment, "set"), arguments);
     rc = rc == 0 ? add_settings(p, set, arguments) : rc;
     rc = rc == 0 ? add_ends(p, arguments) : rc;
-    rc = rc == 0 ? add_kills(p, kills, arguments) : rc;
+    rc = rc == 0 ? add_kills(p, arm, kills, arguments) : rc;
     if (rc == 0 && json_array_size(p->runs) >= RUNS_MAX) {
         rc = tl_fail(TL_E_CONFIG, "more than %u runs", RUNS_MAX);
     }
@@ -276,15 +286,39 @@ static int expand(struct plan *p, const json_t *arm, const char *label, json_t *
     return add_failures(p, arm, label[0] == ' ' ? label + 1 : label, set);
 }
 
+/* A slip of the pen is no setting. */
+static int check_keys(const json_t *object, const char *const *known, size_t count) {
+    const char *key = NULL;
+    json_t *v = NULL;
+    json_object_foreach((json_t *)object, key, v) {
+        bool is_known = false;
+        for (size_t i = 0; i < count; i++) {
+            is_known = is_known || strcmp(key, known[i]) == 0;
+        }
+        if (!is_known) {
+            const char *near = tl_nearest(key, known, count);
+            return tl_fail(TL_E_CONFIG, "there is no \"%s\"%s%s%s", key,
+                           near != NULL ? "; did you mean \"" : "",
+                           near != NULL ? near : "", near != NULL ? "\"?" : "");
+        }
+    }
+    return 0;
+}
+
 static int add_arm(struct plan *p, const json_t *arm) {
+    static const char *const known[] = {"name", "set", "kills", "paper", "victim"};
     const char *name = json_string_value(json_object_get(arm, "name"));
     const json_t *set = json_object_get(arm, "set");
     if (!json_is_object(arm) || (set != NULL && !json_is_object(set))) {
         return tl_fail(TL_E_CONFIG,
                        "an arm must be an object with \"name\" and \"set\"");
     }
+    int rc = check_keys(arm, known, sizeof(known) / sizeof(known[0]));
+    if (rc != 0) {
+        return rc;
+    }
     json_t *copy = set != NULL ? json_copy((json_t *)set) : json_object();
-    const int rc = expand(p, arm, name != NULL ? name : "", copy);
+    rc = expand(p, arm, name != NULL ? name : "", copy);
     json_decref(copy);
     return rc;
 }
@@ -296,19 +330,9 @@ static int check(const json_t *experiment) {
     static const char *const known[] = {"name",  "title",  "note",  "job",
                                         "arms",  "seeds",  "kills", "set",
                                         "until", "scaled", "paper"};
-    const char *key = NULL;
-    json_t *v = NULL;
-    json_object_foreach((json_t *)experiment, key, v) {
-        bool is_known = false;
-        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-            is_known = is_known || strcmp(key, known[i]) == 0;
-        }
-        if (!is_known) {
-            const char *near = tl_nearest(key, known, sizeof(known) / sizeof(known[0]));
-            return tl_fail(TL_E_CONFIG, "there is no \"%s\"%s%s%s", key,
-                           near != NULL ? "; did you mean \"" : "",
-                           near != NULL ? near : "", near != NULL ? "\"?" : "");
-        }
+    const int rc = check_keys(experiment, known, sizeof(known) / sizeof(known[0]));
+    if (rc != 0) {
+        return rc;
     }
     if (json_array_size(json_object_get(experiment, "arms")) == 0 ||
         json_array_size(json_object_get(experiment, "seeds")) == 0 ||

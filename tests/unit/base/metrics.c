@@ -132,6 +132,19 @@ static void odd_numbers_are_spelt(void **state) {
     expect_lines("\nthroughline_odd 813258\n");
 }
 
+static void backends_are_counted(void **state) {
+    (void)state;
+    static const char read_store[] = "backend=\"store\",op=\"read\"";
+    tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_READ, 1, 100);
+    tl_backend_count(TL_BACKEND_STORE, TL_ACCESS_READ, 0, 23);
+    tl_backend_count(TL_BACKEND_REDIS, TL_ACCESS_WRITE, 2, 7);
+    assert_true(value_of("throughline_backend_requests_total", read_store) == 1);
+    assert_true(value_of("throughline_backend_bytes_total", read_store) == 123);
+    assert_true(value_of("throughline_backend_requests_total", "backend=\"redis\"") ==
+                2);
+    assert_true(value_of("throughline_backend_bytes_total", "backend=\"kafka\"") == 0);
+}
+
 /* ---- threads -------------------------------------------------------------------- */
 
 enum { THREADS = 4, ROUNDS = 20000 };
@@ -225,6 +238,7 @@ int main(void) {
         cmocka_unit_test(histograms_accumulate),
         cmocka_unit_test(open_metrics_are_spelt),
         cmocka_unit_test(odd_numbers_are_spelt),
+        cmocka_unit_test(backends_are_counted),
         cmocka_unit_test(nothing_is_lost_between_threads),
         cmocka_unit_test(the_process_is_measured),
         cmocka_unit_test(samples_are_found_exactly),

@@ -64,6 +64,20 @@ static void an_array_is_an_axis(void **state) {
     json_decref(runs);
 }
 
+/* A chain has a head where others have a server. */
+static void an_arm_names_its_victim(void **state) {
+    (void)state;
+    json_t *runs = NULL;
+    assert_int_equal(plan(FILE_OF("\"arms\":[{\"name\":\"a\",\"victim\":\"head\","
+                                  "\"kills\":[\"two\"]}]"),
+                          1, &runs),
+                     0);
+    const json_t *run = run_named(runs, "a-two-seed1");
+    assert_true(has_argument(run, "--kill=head/0@seconds=15.000,down=15000ms"));
+    assert_true(has_argument(run, "--kill=worker/1@updates=300,down=forever"));
+    json_decref(runs);
+}
+
 static void a_scale_keeps_the_shape(void **state) {
     (void)state;
     json_t *runs = NULL;
@@ -98,6 +112,8 @@ static void mistakes_are_named(void **state) {
         {FILE_OF("\"arms\":[{\"name\":\"a\",\"kills\":[\"three\"]}]"), "\"three\""},
         {FILE_OF("\"arms\":[{\"name\":\"a\"},{\"name\":\"A\"}]"), "one name"},
         {FILE_OF("\"arms\":[{\"name\":\"a\",\"set\":{\"x\":{}}}]"), "\"x\""},
+        {FILE_OF("\"arms\":[{\"name\":\"a\",\"victm\":\"head\"}]"),
+         "did you mean \"victim\""},
         {FILE_OF("\"arms\":[7]"), "must be an object"},
         {"{\"job\":\"x\",\"seeds\":[1],\"kills\":{\"k\":[\"server@noon\"]},\"arms\":["
          "{}]}",
@@ -117,6 +133,7 @@ static void mistakes_are_named(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_array_is_an_axis),
+        cmocka_unit_test(an_arm_names_its_victim),
         cmocka_unit_test(a_scale_keeps_the_shape),
         cmocka_unit_test(mistakes_are_named),
     };
