@@ -35,6 +35,7 @@ void server_announce(struct server *s, enum tl_member_state state) {
 static void refuse_until_ready(struct server *s, const char *why) {
     tl_serve_refuse(s->serve, TL_E_BUSY);
     tl_health_ready(why);
+    tl_pod_label_set(s->label, "waiting");
 }
 
 /* ---- epochs ------------------------------------------------------------------- */
@@ -66,6 +67,7 @@ static void epoch_taken(struct server *s, uint64_t epoch) {
     tl_serve_set_epoch(s->serve, epoch);
     tl_serve_refuse(s->serve, 0);
     tl_health_ready(NULL);
+    tl_pod_label_set(s->label, "serving");
     server_announce(s, TL_MEMBER_SERVING);
 }
 

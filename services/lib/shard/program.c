@@ -36,6 +36,15 @@ static const struct tl_option option_rows[] = {
      .unit = "ms",
      .doc = "After SIGTERM, how long to wait for a last snapshot of what was "
             "acknowledged."},
+    {.name = "role_label",
+     .type = TL_OPT_STRING,
+     .offset = offsetof(struct server_options, role_label),
+     .size = sizeof(((struct server_options *)0)->role_label),
+     .fallback = "",
+     .doc =
+         "On Kubernetes: a label of this pod, as in throughline/role, that says what "
+         "this process is: starting, waiting, serving; in a chain head, middle, "
+         "tail. Needs a service account with get and patch on the pod."},
 };
 static const struct tl_option_table option_table = {
     option_rows, sizeof(option_rows) / sizeof(option_rows[0])};
@@ -48,6 +57,17 @@ static int read_trust(struct server *s) {
                      "secret file %s: a server needs the job's secret, this is the key "
                      "of a %s",
                      s->service.trust.secret, tl_role_name(secret->role));
+    }
+    return rc;
+}
+
+static int label_pod(struct server *s) {
+    if (s->options.role_label[0] == '\0') {
+        return 0;
+    }
+    int rc = tl_pod_label_new(s->options.role_label, &s->label);
+    if (rc == 0) {
+        tl_pod_label_set(s->label, "starting");
     }
     return rc;
 }
@@ -90,6 +110,7 @@ static int prepare(struct server *s, enum tl_role role) {
         rc = tl_stop_setup();
     }
     rc = rc == 0 ? read_trust(s) : rc;
+    rc = rc == 0 ? label_pod(s) : rc;
     rc = rc == 0 ? server_gauges_new(s) : rc;
     return rc == 0 ? server_recover(s) : rc;
 }
@@ -104,6 +125,7 @@ int tl_shard_main(enum tl_role role, int argc, char **argv) {
                      argc, argv, &option_table, &s.options, &s.service, &s.job);
     int rc = prepare(&s, role);
     int code = rc == 0 ? server_run(&s) : fail_start(rc);
+    tl_pod_label_free(s.label);
     tl_fold_free(s.fold);
     tl_trust_free(s.trust);
     free(s.gauges);

@@ -14,6 +14,7 @@
 #include "throughline/job.h"
 #include "throughline/log.h"
 #include "throughline/member.h"
+#include "throughline/pod_label.h"
 #include "throughline/serve.h"
 #include "throughline/service.h"
 
@@ -25,6 +26,7 @@ struct server_options {
     char advertise[TL_ADDRESS_MAX];
     uint32_t drain_ms;
     bool without_secret;
+    char role_label[TL_NAME_MAX];
 };
 
 /* Where the state came from. */
@@ -76,6 +78,7 @@ struct server {
     uint64_t peer_bytes_sent, peer_bytes_received; /* to and from other replicas */
     struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
     struct tl_http *http;
+    struct tl_pod_label *label; /* NULL: nobody asked for it */
     struct server_gauges *gauges;
     struct tl_member_entry self, said; /* said: what was announced last */
     uint64_t epoch;

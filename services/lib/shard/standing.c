@@ -94,6 +94,7 @@ static void serve_as(struct replica *r, enum tl_chain_role role) {
     tl_serve_set_leading(s->serve, leads);
     tl_serve_refuse(s->serve, refusal_of(r));
     tl_health_ready(role == TL_CHAIN_OUTSIDE ? "not in the chain" : NULL);
+    tl_pod_label_set(s->label, tl_chain_role_name(role));
     server_announce(s,
                     role == TL_CHAIN_OUTSIDE ? TL_MEMBER_STARTING : TL_MEMBER_SERVING);
     if (leads && r->standing.as_server == NULL) {
