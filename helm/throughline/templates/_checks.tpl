@@ -9,8 +9,8 @@
 
 {{- define "throughline.check" -}}
 {{- $v := .Values -}}
-{{- if not (has $v.strategy (list "none" "checkpoint")) -}}
-{{- fail (printf "strategy %s: the chart runs none and checkpoint so far" $v.strategy) -}}
+{{- if not (has $v.strategy (list "none" "checkpoint" "stateless")) -}}
+{{- fail (printf "strategy %s: the chart runs none, checkpoint and stateless so far" $v.strategy) -}}
 {{- end -}}
 {{- if contains "@" $v.external.redis.url -}}
 {{- fail "external.redis.url: a URL with a password belongs into a Secret: external.redis.existingSecret, key url" -}}
@@ -22,8 +22,21 @@
 {{- fail "external.s3.existingSecret: name the Secret with the keys access-key and secret-key" -}}
 {{- end -}}
 {{- end -}}
-{{- if or $v.dev.kafka.enabled $v.external.kafka.brokers -}}
+{{- if include "throughline.hasKafka" . -}}
+{{- include "throughline.either" (dict "what" "Kafka" "name" "kafka" "key" "brokers" "dev" $v.dev.kafka.enabled "external" $v.external.kafka.brokers) -}}
+{{- if and $v.external.kafka.existingSecret (not $v.external.kafka.secretKeys) -}}
+{{- fail "external.kafka.secretKeys: say which setting is which key of the Secret, as in {sasl.password: password}" -}}
+{{- end -}}
+{{- if and $v.external.kafka.secretKeys (not $v.external.kafka.existingSecret) -}}
+{{- fail "external.kafka.existingSecret: name the Secret that holds external.kafka.secretKeys" -}}
+{{- end -}}
+{{- else if and (include "throughline.hasLog" .) (or $v.dev.kafka.enabled $v.external.kafka.brokers) -}}
+{{- fail "Kafka is set, but the log is in Redis: set log.kind=kafka, or leave dev.kafka and external.kafka out" -}}
+{{- else if or $v.dev.kafka.enabled $v.external.kafka.brokers -}}
 {{- fail (printf "Kafka is set, but strategy %s keeps no log there: leave dev.kafka and external.kafka out" $v.strategy) -}}
+{{- end -}}
+{{- if get ($v.job.log | default dict) "url" -}}
+{{- fail "job.log.url: set log.kind (redis or kafka) instead" -}}
 {{- end -}}
 {{- if and (eq $v.strategy "none") (hasKey $v.job "checkpoint") (get $v.job.checkpoint "store") -}}
 {{- fail "job.checkpoint.store: strategy none has no store" -}}

@@ -54,6 +54,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if and (include "throughline.hasStore" .) (eq .Values.store.kind "volume") }}yes{{ end -}}
 {{- end }}
 
+{{- define "throughline.hasLog" -}}
+{{- if has .Values.strategy (list "stateless") }}yes{{ end -}}
+{{- end }}
+{{- define "throughline.hasKafka" -}}
+{{- if and (include "throughline.hasLog" .) (eq .Values.log.kind "kafka") }}yes{{ end -}}
+{{- end }}
+{{- define "throughline.hasRedisLog" -}}
+{{- if and (include "throughline.hasLog" .) (eq .Values.log.kind "redis") }}yes{{ end -}}
+{{- end }}
+
 {{/* Addresses of the things that the services talk to. */}}
 {{- define "throughline.storeBase" -}}
 {{- if include "throughline.hasVolume" . -}}
@@ -70,6 +80,23 @@ s3://{{ .Values.external.s3.bucket }}{{ with .Values.external.s3.prefix }}/{{ . 
 {{ include "throughline.storeBase" . }}/{{ .Values.job.name }}/{{ .Values.run }}
 {{- end }}
 
+{{- define "throughline.redisURL" -}}
+{{- if .Values.dev.redis.enabled -}}
+redis://{{ include "throughline.fullname" . }}-redis:6379
+{{- else -}}
+{{ .Values.external.redis.url }}
+{{- end -}}
+{{- end }}
+
+{{/* For the command line, which takes no URL with a password. */}}
+{{- define "throughline.redisFlag" -}}
+{{- if .Values.external.redis.existingSecret -}}
+--redis-file=/run/secrets/throughline/redis/url
+{{- else -}}
+--redis={{ include "throughline.redisURL" . }}
+{{- end -}}
+{{- end }}
+
 {{- define "throughline.s3Endpoint" -}}
 {{- if .Values.dev.s3.enabled -}}
 http://{{ include "throughline.fullname" . }}-s3:7070
@@ -82,8 +109,42 @@ http://{{ include "throughline.fullname" . }}-s3:7070
 {{- .Values.external.s3.existingSecret | default (printf "%s-s3" (include "throughline.fullname" .)) -}}
 {{- end }}
 
+{{- define "throughline.logURL" -}}
+{{- if include "throughline.hasRedisLog" . -}}
+redis:
+{{- else if .Values.dev.kafka.enabled -}}
+kafka://{{ include "throughline.fullname" . }}-kafka:9092
+{{- else -}}
+kafka://{{ .Values.external.kafka.brokers }}
+{{- end -}}
+{{- end }}
+
+{{- define "throughline.hasKafkaSecret" -}}
+{{- if and (include "throughline.hasKafka" .) .Values.external.kafka.existingSecret }}yes{{ end -}}
+{{- end }}
+
+{{/* Settings of librdkafka: the job's, and those whose values are files of a Secret. */}}
+{{- define "throughline.kafkaSettings" -}}
+{{- $settings := deepCopy (.Values.job.kafka | default dict) -}}
+{{- if include "throughline.hasKafkaSecret" . -}}
+{{- range $setting, $key := .Values.external.kafka.secretKeys -}}
+{{- $_ := set $settings (printf "%s_file" $setting) (printf "/run/secrets/throughline/kafka/%s" $key) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $settings }}
+{{- end }}
+
 {{- define "throughline.authSecret" -}}
 {{- .Values.auth.existingSecret | default (printf "%s-auth" (include "throughline.fullname" .)) -}}
+{{- end }}
+
+{{- define "throughline.tlsSecret" -}}
+{{- .Values.tls.existingSecret | default (printf "%s-tls" (include "throughline.fullname" .)) -}}
+{{- end }}
+
+{{/* Where servers are found: what their certificate is for. */}}
+{{- define "throughline.serverDomain" -}}
+{{ include "throughline.fullname" . }}-server.{{ .Release.Namespace }}.svc
 {{- end }}
 
 {{- define "throughline.jobConfigMap" -}}
@@ -112,6 +173,12 @@ http://{{ include "throughline.fullname" . }}-s3:7070
 {{- $s3 := dict "region" $v.external.s3.region -}}
 {{- with include "throughline.s3Endpoint" . }}{{ $_ := set $s3 "endpoint" . }}{{ end -}}
 {{- $_ := set $job "s3" (merge ($job.s3 | default dict) $s3) -}}
+{{- end -}}
+{{- if include "throughline.hasLog" . -}}
+{{- $_ := set $job "log" (merge (dict "url" (include "throughline.logURL" .)) ($job.log | default dict)) -}}
+{{- end -}}
+{{- if include "throughline.hasKafka" . -}}
+{{- with fromJson (include "throughline.kafkaSettings" .) }}{{ $_ := set $job "kafka" . }}{{ end -}}
 {{- end -}}
 {{ toPrettyJson $job }}
 {{- end }}

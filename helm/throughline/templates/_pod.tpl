@@ -29,8 +29,13 @@ capabilities: {drop: [ALL]}
 
 {{- define "throughline.podCommon" -}}
 {{- $root := .root -}}
+{{- if and (eq .component "server") $root.Values.roleLabels.enabled }}
+serviceAccountName: {{ include "throughline.fullname" $root }}-server
+automountServiceAccountToken: true
+{{- else }}
 serviceAccountName: {{ include "throughline.serviceAccount" $root }}
 automountServiceAccountToken: false
+{{- end }}
 enableServiceLinks: false
 securityContext:
   {{- include "throughline.podSecurity" . | nindent 2 }}
@@ -91,16 +96,23 @@ topologySpreadConstraints:
   value: /etc/throughline/job.json
 - name: THROUGHLINE_RUN
   value: {{ .run | default $root.Values.run | quote }}
+{{- if $root.Values.external.redis.existingSecret }}
+- name: THROUGHLINE_REDIS_FILE
+  value: /run/secrets/throughline/redis/url
+{{- else }}
 - name: THROUGHLINE_REDIS
-  {{- if $root.Values.external.redis.existingSecret }}
-  valueFrom: {secretKeyRef: {name: {{ $root.Values.external.redis.existingSecret }}, key: url}}
-  {{- else if $root.Values.dev.redis.enabled }}
-  value: redis://{{ include "throughline.fullname" $root }}-redis:6379
-  {{- else }}
-  value: {{ $root.Values.external.redis.url | quote }}
-  {{- end }}
+  value: {{ include "throughline.redisURL" $root | quote }}
+{{- end }}
 - name: THROUGHLINE_SECRET_FILE
   value: /run/secrets/throughline/auth/secret
+{{- if $root.Values.tls.enabled }}
+- name: THROUGHLINE_TLS_CERT
+  value: /run/secrets/throughline/tls/tls.crt
+- name: THROUGHLINE_TLS_KEY
+  value: /run/secrets/throughline/tls/tls.key
+- name: THROUGHLINE_TLS_CA
+  value: /run/secrets/throughline/tls/ca.crt
+{{- end }}
 - name: THROUGHLINE_LOG_FORMAT
   value: {{ $root.Values.logFormat }}
 - name: THROUGHLINE_LOG_LEVEL
@@ -126,8 +138,19 @@ topologySpreadConstraints:
 {{- $v6 := eq .root.Values.ipFamily "IPv6" -}}
 - name: THROUGHLINE_LISTEN
   value: tcp://{{ ternary "[::]" "0.0.0.0" $v6 }}:7000
+{{- if .root.Values.tls.enabled }}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: THROUGHLINE_ADVERTISE
+  value: tcp://$(POD_NAME).{{ include "throughline.serverDomain" .root }}:7000
+{{- else }}
 - name: THROUGHLINE_ADVERTISE
   value: tcp://{{ ternary "[$(POD_IP)]" "$(POD_IP)" $v6 }}:7000
+{{- end }}
+{{- if and (eq .component "server") .root.Values.roleLabels.enabled }}
+- name: THROUGHLINE_ROLE_LABEL
+  value: throughline/role
+{{- end }}
 - name: THROUGHLINE_DRAIN_MS
   value: "{{ mul .root.Values.server.drainSeconds 1000 }}"
 {{- end }}
@@ -135,9 +158,18 @@ topologySpreadConstraints:
 {{- define "throughline.mounts" -}}
 - {name: job, mountPath: /etc/throughline, readOnly: true}
 - {name: auth, mountPath: /run/secrets/throughline/auth, readOnly: true}
+{{- if .root.Values.tls.enabled }}
+- {name: tls, mountPath: /run/secrets/throughline/tls, readOnly: true}
+{{- end }}
 - {name: tmp, mountPath: /tmp}
 {{- if include "throughline.hasS3" .root }}
 - {name: s3, mountPath: /run/secrets/throughline/s3, readOnly: true}
+{{- end }}
+{{- if include "throughline.hasKafkaSecret" .root }}
+- {name: kafka, mountPath: /run/secrets/throughline/kafka, readOnly: true}
+{{- end }}
+{{- if .root.Values.external.redis.existingSecret }}
+- {name: redis, mountPath: /run/secrets/throughline/redis, readOnly: true}
 {{- end }}
 {{- if and .store (include "throughline.hasVolume" .root) }}
 - {name: store, mountPath: /var/lib/throughline/store}
@@ -155,11 +187,33 @@ topologySpreadConstraints:
   configMap: {name: {{ .jobConfigMap | default (include "throughline.jobConfigMap" .root) }}}
 - name: auth
   secret: {secretName: {{ include "throughline.authSecret" .root }}, items: [{key: secret, path: secret}]}
+{{- if .root.Values.tls.enabled }}
+- name: tls
+  secret:
+    secretName: {{ include "throughline.tlsSecret" .root }}
+    items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+      - {key: ca.crt, path: ca.crt}
+{{- end }}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
 {{- if include "throughline.hasS3" .root }}
 - name: s3
   secret: {secretName: {{ include "throughline.s3Secret" .root }}, items: [{key: secret-key, path: secret-key}]}
+{{- end }}
+{{- if include "throughline.hasKafkaSecret" .root }}
+- name: kafka
+  secret:
+    secretName: {{ .root.Values.external.kafka.existingSecret }}
+    items:
+      {{- range values .root.Values.external.kafka.secretKeys | uniq | sortAlpha }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+{{- end }}
+{{- with .root.Values.external.redis.existingSecret }}
+- name: redis
+  secret: {secretName: {{ . }}, items: [{key: url, path: url}]}
 {{- end }}
 {{- if and .store (include "throughline.hasVolume" .root) }}
 - name: store
