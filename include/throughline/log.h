@@ -121,6 +121,9 @@ void tl_direct_cancel(struct tl_direct *d);
 
 /* Take "nothing newer yet" for an answer (another shard said that the job has ended).
  */
+/* Servers may have moved: do not wait any longer for one that is elsewhere by now, nor
+ * before the next try. */
+void tl_direct_look_again(struct tl_direct *d, int64_t now_ms);
 void tl_direct_stop_waiting(struct tl_direct *d);
 
 /* Of the request completed last; borrowed until the next one is begun. */

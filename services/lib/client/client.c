@@ -95,6 +95,7 @@ int tl_client_open(const struct tl_client_config *config,
         return tl_fail(TL_E_NOMEM, "client: out of memory");
     }
     c->ledger.fd = -1;
+    c->discovery.changed_fd = -1;
     copy_config(c, config);
     rc = open_parts(c, config);
     if (rc != 0) {

@@ -51,11 +51,14 @@ struct client_discovery {
     struct tl_address *fixed; /* from config.servers, in the shards' order */
     uint32_t fixed_count;
     struct tl_member *member; /* from config.redis, or NULL */
+    int changed_fd; /* eventfd: readable when servers may have moved; -1: never */
 };
 
 TL_MUST_USE int client_discovery_open(struct client_discovery *d,
                                       const struct tl_client_config *config);
 void client_discovery_close(struct client_discovery *d);
+/* Have servers moved, maybe, since the last call? */
+bool client_discovery_has_changed(const struct client_discovery *d);
 /* For tl_direct_config.find; ctx is a struct client_discovery. */
 TL_MUST_USE int client_discovery_find(void *ctx, uint32_t shard,
                                       struct tl_address *ret_address);

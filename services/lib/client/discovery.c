@@ -7,6 +7,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define LEASE_MS 3000u
 
@@ -51,12 +53,31 @@ static int parse_list(struct client_discovery *d, const char *list) {
     return 0;
 }
 
+/* On the membership's thread. */
+static void on_change(void *ctx) {
+    const struct client_discovery *d = ctx;
+    const uint64_t one = 1;
+    (void)!write(d->changed_fd, &one, sizeof(one)); /* a full counter is readable too */
+}
+
+bool client_discovery_has_changed(const struct client_discovery *d) {
+    uint64_t count;
+    return d->changed_fd >= 0 &&
+           read(d->changed_fd, &count, sizeof(count)) == sizeof(count);
+}
+
 static int watch(struct client_discovery *d, const struct tl_client_config *config) {
+    d->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (d->changed_fd < 0) {
+        return tl_fail(TL_E_LIMIT, "client: no event descriptor: raise ulimit -n");
+    }
     const struct tl_member_config member = {
         .redis = config->redis,
         .job = config->job,
         .run = config->run,
         .lease_ms = LEASE_MS,
+        .on_change = on_change,
+        .ctx = d,
     };
     return tl_member_open(&member, &d->member);
 }
@@ -64,6 +85,7 @@ static int watch(struct client_discovery *d, const struct tl_client_config *conf
 int client_discovery_open(struct client_discovery *d,
                           const struct tl_client_config *config) {
     int rc = 0;
+    d->changed_fd = -1;
     if (config->servers != NULL) {
         rc = parse_list(d, config->servers);
     }
@@ -79,7 +101,10 @@ int client_discovery_open(struct client_discovery *d,
 void client_discovery_close(struct client_discovery *d) {
     tl_member_close(d->member);
     free(d->fixed);
-    *d = (struct client_discovery){.fixed = NULL};
+    if (d->changed_fd >= 0) {
+        (void)close(d->changed_fd);
+    }
+    *d = (struct client_discovery){.changed_fd = -1};
 }
 
 int client_discovery_find(void *ctx, uint32_t shard, struct tl_address *ret_address) {

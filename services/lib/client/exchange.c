@@ -86,10 +86,12 @@ static int wait_ready(const struct tl_client *c, struct pollfd *polled,
         }
     }
     polled[c->shard_count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+    polled[c->shard_count + 1] =
+        (struct pollfd){.fd = c->discovery.changed_fd, .events = POLLIN};
     int64_t timeout_ms = until_ms - tl_now_ms();
     timeout_ms = timeout_ms < 0 ? 0 : timeout_ms;
     int capped = timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms;
-    if (poll(polled, c->shard_count + 1u, capped) < 0 && errno != EINTR) {
+    if (poll(polled, c->shard_count + 2u, capped) < 0 && errno != EINTR) {
         return tl_fail(TL_E_IO, "client: poll: %s", strerror(errno));
     }
     return polled[c->shard_count].revents != 0
@@ -124,9 +126,22 @@ static void begin_all(struct tl_client *c) {
     }
 }
 
+/* A server that has taken over is used at once, whoever it was that was waited for. */
+static void look_again(struct tl_client *c) {
+    int64_t now_ms = tl_now_ms();
+    if (!client_discovery_has_changed(&c->discovery)) {
+        return;
+    }
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        if (c->shards[s].status == TL_E_BUSY) {
+            tl_direct_look_again(c->shards[s].direct, now_ms);
+        }
+    }
+}
+
 /* TL_E_BUSY: the deadline has passed. */
 static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
-    struct pollfd polled[TL_LINKS_MAX + 1] = {{0}};
+    struct pollfd polled[TL_LINKS_MAX + 2] = {{0}};
     for (uint32_t s = 0; s < c->shard_count; s++) {
         polled[s].revents = POLLIN; /* the first round looks at all */
     }
@@ -141,6 +156,7 @@ static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_
             return TL_E_BUSY;
         }
         rc = wait_ready(c, polled, deadline_ms, wake_fd);
+        look_again(c);
     }
     return rc;
 }

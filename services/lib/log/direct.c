@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PAUSE_FIRST_MS 10u
 #define PAUSE_LAST_MS  250u
@@ -76,6 +77,7 @@ static int open_connection(struct tl_direct *d, int64_t now_ms) {
         d->is_hopeless = rc == TL_E_CONFIG;
         return rc;
     }
+    d->address = address;
     rc = tl_link_connect(d->link, &address);
     if (rc != 0) {
         return rc;
@@ -172,6 +174,31 @@ void tl_direct_stop_waiting(struct tl_direct *d) {
     d->stop_waiting = true;
 }
 
+/* The shard is served elsewhere by now: whoever is connected to may be stopped, and
+ * say nothing for long. */
+static bool has_moved(const struct tl_direct *d) {
+    struct tl_address now;
+    return tl_link_is_open(d->link) &&
+           d->config.find(d->config.ctx, d->config.shard, &now) == 0 &&
+           (now.is_unix != d->address.is_unix ||
+            strcmp(now.host, d->address.host) != 0 ||
+            strcmp(now.port, d->address.port) != 0);
+}
+
+void tl_direct_look_again(struct tl_direct *d, int64_t now_ms) {
+    bool is_under_way = d->step != STEP_NONE && d->step != STEP_DONE;
+    if (is_under_way && d->step != STEP_PAUSE && has_moved(d)) {
+        (void)attempt_failed(d,
+                             tl_fail(TL_E_UNAVAILABLE,
+                                     "shard %" PRIu32 ": another server has taken over",
+                                     d->config.shard),
+                             now_ms);
+    }
+    if (d->step == STEP_PAUSE) {
+        d->retry_ms = now_ms;
+    }
+}
+
 /* ---- the loop ----------------------------------------------------------------- */
 
 /* Start, or start again: on the open connection if there is a greeted one. */
@@ -179,7 +206,7 @@ static int resume(struct tl_direct *d, int64_t now_ms) {
     if (now_ms < d->retry_ms) {
         return TL_E_BUSY;
     }
-    if (!d->is_greeted || !tl_link_is_open(d->link)) {
+    if (!d->is_greeted || !tl_link_is_open(d->link) || has_moved(d)) {
         return open_connection(d, now_ms);
     }
     d->step = d->request.op == TL_DIRECT_GREET ? STEP_DONE : STEP_ASK;

@@ -24,9 +24,10 @@ struct tl_direct {
     struct tl_direct_config config;
     char job[TL_NAME_MAX], run[TL_NAME_MAX];
     struct tl_link *link;
-    bool is_greeted; /* on this connection */
-    bool checksum;   /* of payloads, on this connection */
-    bool is_local;   /* over a Unix socket */
+    struct tl_address address; /* connected to, or tried last */
+    bool is_greeted;           /* on this connection */
+    bool checksum;             /* of payloads, on this connection */
+    bool is_local;             /* over a Unix socket */
     uint64_t connections;
     uint8_t welcome_bytes[TL_WELCOME_BYTES];
 
