@@ -104,6 +104,7 @@ static struct dial *dial_new(struct replica *r, struct tl_chain_node node,
                              bool is_probe) {
     struct server *s = r->server;
     struct tl_chain_node self = tl_chain_self(r->chain);
+    bool is_member = tl_chain_role(r->chain) != TL_CHAIN_OUTSIDE;
     struct dial *d = calloc(1, sizeof(*d));
     if (d == NULL) {
         return NULL;
@@ -120,6 +121,7 @@ static struct dial *dial_new(struct replica *r, struct tl_chain_node node,
         .worker = self.slot,
         .incarnation = is_probe ? 0 : self.incarnation,
         .sequence = node.incarnation,
+        .epoch = is_member ? tl_chain_config(r->chain)->number : 0,
     };
     d->hello = (struct tl_hello){.role = TL_ROLE_REPLICA, .job_digest = s->digest};
     (void)snprintf(d->hello.job, sizeof(d->hello.job), "%s", s->job.name);

@@ -22,7 +22,7 @@
     X(pending, TL_GAUGE, "throughline_chain_pending_records",                          \
       "Records held that are not committed yet.")                                      \
     X(rejected, TL_COUNTER, "throughline_chain_rejected_total",                        \
-      "Messages and records of an older configuration that were refused.")             \
+      "Messages of an older configuration, and links of replicas that were removed.")  \
     X(resets, TL_COUNTER, "throughline_chain_resets_total",                            \
       "How often this replica dropped its state, to join anew.")                       \
     X(transfers, TL_COUNTER, "throughline_chain_transfers_total",                      \
@@ -249,6 +249,15 @@ int server_replica_offer(struct server *s, struct tl_record *record) {
 
 /* ---- links from there ------------------------------------------------------------ */
 
+/* It was in the chain, and was removed: it has been stopped, or cut off, and does not
+ * know it yet. What it still wants to send down is not wanted. */
+static bool was_removed(const struct replica *r, const struct tl_header *hello) {
+    const struct tl_chain_config *c = tl_chain_config(r->chain);
+    const struct tl_chain_node node = {hello->worker, hello->incarnation};
+    return hello->incarnation != 0 && hello->epoch > 0 && hello->epoch < c->number &&
+           tl_chain_find(c, node) < 0;
+}
+
 /* Is it for us, in this life? Who took it for an earlier one is told that that is over.
  */
 static int on_peer(void *ctx, const struct tl_header *hello) {
@@ -260,6 +269,10 @@ static int on_peer(void *ctx, const struct tl_header *hello) {
     if (hello->worker >= tl_job_replicas(&s->job) || hello->worker == self.slot) {
         return tl_fail(TL_E_MISMATCH, "slot %u is not another one of this chain",
                        hello->worker);
+    }
+    if (was_removed(s->replica, hello)) {
+        s->replica->refused++;
+        return tl_fail(TL_E_FENCED, "the caller was removed from the chain");
     }
     return hello->sequence == self.incarnation
                ? 0
@@ -299,7 +312,7 @@ void server_replica_gauges(const struct server *s) {
     tl_metric_set(g->number, (double)tl_chain_config(r->chain)->number);
     tl_metric_set(g->pending,
                   (double)(tl_chain_last(r->chain) - tl_chain_committed(r->chain)));
-    tl_metric_set(g->rejected, (double)stats.rejected);
+    tl_metric_set(g->rejected, (double)(stats.rejected + r->refused));
     tl_metric_set(g->resets, (double)stats.resets);
     tl_metric_set(g->transfers, (double)stats.transfers);
     tl_metric_set(g->removals, (double)stats.removals);

@@ -138,6 +138,7 @@ struct replica {
     uint32_t spare_count;
     bool is_acting, is_stopped;
     bool cut_is_due;
+    uint64_t refused; /* links of replicas that were removed */
     struct replica_gauges *gauges;
 };
 
