@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build/release
 VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
-.PHONY: sim help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
+.PHONY: sim soak help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -45,6 +45,10 @@ browser: test-bootstrap ## the dashboard in a real browser, the metrics in a rea
 
 torture: build ## 500 random faults in one run of a job; TL_TEST_SEED=N repeats it
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_TORTURE_FAULTS=500 $(BUILD)/tests/integration_torture
+
+soak: build test-bootstrap ## 2,000 servers killed on Redis and Kafka; TL_SOAK_KILLS=N, TL_TEST_SEED=N
+	@TL_TEST_SEED=$(TL_TEST_SEED) TL_SOAK_KILLS=$(or $(TL_SOAK_KILLS),2000) TL_OUTAGE_SECONDS=20 \
+	    $(BUILD)/tests/integration_stateless
 
 fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
 	@scripts/bootstrap lint

@@ -71,11 +71,14 @@ struct tl_client_config {
     uint32_t in_flight;           /* records on their way to the log (default 4) */
     uint64_t max_pending_updates; /* since the last weights (default 1000) */
     uint64_t max_pending_bytes;   /* (default 4 GiB) */
+    /* The log takes nothing at present, and why; "": it does again. NULL: not told. */
+    void (*on_log)(void *ctx, const char *why);
     /* Weights to begin on while no server is there, and their version. */
     int (*begin_weights)(void *ctx, float *weights, uint64_t *ret_version);
     void *ctx;
     const char *ledger; /* a file that outlives this process and keeps the last
                            acknowledged sequence; NULL: none */
+    int ledger_sync;    /* 1: fdatasync() it before an acknowledgement counts */
 };
 
 struct tl_client_join {

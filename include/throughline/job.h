@@ -21,6 +21,9 @@ enum tl_strategy {
     TL_STRATEGY_STATELESS = 2,
     TL_STRATEGY_CHAIN = 3,
 };
+/* What a server does with what came after its checkpoint: it is lost, and counted; or a
+ * durable log has it. */
+enum tl_recovery { TL_RECOVERY_RESUME = 0, TL_RECOVERY_REPLAY = 1 };
 /* What a worker does while no server is there and gradients go to a durable log. */
 enum tl_while_away { TL_AWAY_CONTINUE = 0, TL_AWAY_LOCAL_STEPS = 1, TL_AWAY_WAIT = 2 };
 
@@ -34,6 +37,7 @@ struct tl_job {
     uint32_t workers;       /* "workers" */
     uint32_t shards;        /* "shards" */
     int strategy;           /* "strategy" */
+    int recovery;           /* "recovery": enum tl_recovery */
     int consistency;        /* "consistency": async, sync, ssp */
     int reduce;             /* "sync.reduce": mean, sum */
     uint32_t quorum;        /* "sync.quorum": 0 = all */
@@ -74,6 +78,7 @@ struct tl_job {
     int while_away;               /* "worker.while_away" */
     uint64_t max_pending_updates; /* "worker.max_pending_updates" */
     uint64_t max_pending_bytes;   /* "worker.max_pending_bytes" */
+    bool ledger_sync;             /* "worker.ledger_sync" */
     char log[TL_PATH_MAX];        /* "log.url": "": by the strategy */
     uint64_t log_max_bytes;       /* "log.max_bytes" */
     uint64_t log_max_entry_bytes; /* "log.max_entry_bytes" */

@@ -171,7 +171,9 @@ struct tl_log_config {
     uint32_t shards;
     uint32_t workers;      /* how many append at one time; bounds `span` */
     uint64_t record_bytes; /* largest payload of a record */
-    uint64_t max_bytes;    /* Redis: entries held of a shard before appenders wait */
+    uint64_t max_bytes;    /* Redis: appenders wait while a shard holds so much that no
+                              checkpoint covers (tl_log_trim) */
+    bool keeps_all;        /* nobody trims it: said where an appender waits */
     /* Kafka: what the topic is made with, and asked to have */
     uint32_t replication;       /* 0: the broker's default */
     uint32_t min_insync;        /* 0: the broker's default */
@@ -188,11 +190,16 @@ uint64_t tl_log_identity(const char *job, const char *run, uint64_t fold_digest)
  *   TL_E_UNSUPPORTED  a kind of log that this program was built without */
 TL_MUST_USE int tl_log_open(const struct tl_log_config *config,
                             struct tl_log **ret_log);
+/* Can a log hold what this job needs it to? TL_E_CONFIG. */
+TL_MUST_USE int tl_log_check_job(const struct tl_job *job, uint64_t parameters);
 /* The log of a job's run; `redis` is the run's own Redis, which log.url redis: means.
  */
 TL_MUST_USE int tl_log_open_job(const struct tl_job *job, const char *run,
                                 const char *redis, uint64_t parameters,
                                 struct tl_log **ret_log);
+/* Bytes that a shard's log may hold beyond the newest checkpoint before workers wait
+ * for another; 0: any number. */
+uint64_t tl_log_room(const struct tl_job *job);
 /* No appender or reader may be left (asserted). NULL is legal. */
 void tl_log_close(struct tl_log *log);
 
@@ -208,9 +215,10 @@ TL_MUST_USE int tl_log_create(struct tl_log *log, int64_t deadline_ms, char *ret
  *   TL_E_UNAVAILABLE  as above */
 TL_MUST_USE int tl_log_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
                              uint64_t *ret_first, uint64_t *ret_next);
-/* Let go of the entries that nobody needs who starts after `position`. */
+/* Let go of the entries that nobody needs who starts after `position`. What remains up
+ * to `covered` is in a checkpoint as well, and does not keep appenders waiting. */
 TL_MUST_USE int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position,
-                            int64_t deadline_ms);
+                            uint64_t covered, int64_t deadline_ms);
 /* Delete the run's log. */
 TL_MUST_USE int tl_log_erase(struct tl_log *log, int64_t deadline_ms);
 /* Bytes held of a shard; 0 where the log does not tell. Errors as tl_log_range(). */

@@ -73,12 +73,21 @@ struct upload {
 /* A shard's newest snapshot when the store was opened. */
 struct origin {
     bool exists;
-    uint64_t version, epoch;
+    uint64_t version, epoch, position;
+};
+
+/* What a shard's log is still to be told; the store's thread's. */
+struct trim {
+    bool is_due, has_complained;
+    uint64_t covered, parameters;
 };
 
 struct store_thread {
     const struct tl_job *job;
+    const char *run;
     const char *redis;      /* the run's, where its log may be */
+    struct trim *trims;     /* per shard; the thread's */
+    bool must_trim;         /* not all of them could be done */
     struct tl_log *log;     /* NULL: none, or not needed yet */
     int wake_fd;            /* readable when there is news for the loop */
     struct origin *origins; /* per shard; the loop's once the store is open */
@@ -93,10 +102,10 @@ struct store_thread {
     pthread_t thread;
     bool is_started;
 };
-/* The job is borrowed until the end. What was begun is stopped with store_stop(),
- * whatever this returns. */
+/* All is borrowed until the end. What was begun is stopped with store_stop(), whatever
+ * this returns. */
 TL_MUST_USE int store_start(struct store_thread *t, const struct tl_job *job,
-                            const char *redis);
+                            const char *run, const char *redis);
 /* Give up what is under way, and end; within a second. */
 void store_stop(struct store_thread *t);
 /* 0 when the store is open, TL_E_BUSY before the first attempt has ended, else that
@@ -110,8 +119,12 @@ bool store_take(struct store_thread *t, uint32_t shard, struct upload *ret_uploa
 
 /* ---- trim.c ------------------------------------------------------------------- */
 
-/* After a snapshot was published. Nothing to do with the direct log. */
-void trim_log(struct store_thread *t, const struct upload *u);
+/* `newest` is published: the log is to be told, and trimmed. Nothing to do with the
+ * direct log. */
+void trim_want(struct store_thread *t, const struct tl_manifest *newest);
+/* Do what is wanted, as far as the log can be reached: t->must_trim says what is left.
+ */
+void trim_try(struct store_thread *t);
 
 /* ---- shard.c ------------------------------------------------------------------ */
 
@@ -135,8 +148,9 @@ struct shard {
     uint32_t failures;       /* of the server, in a row */
     uint32_t store_failures; /* likewise */
     int64_t store_retry_ms;
-    uint64_t epoch, writer;    /* newest seen, and whose it was */
-    struct tl_welcome welcome; /* the slice */
+    uint64_t epoch, writer;            /* newest seen, and whose it was */
+    uint64_t position, taken_position; /* of the log: seen, and in a snapshot */
+    struct tl_welcome welcome;         /* the slice */
     struct tl_pace pace;
     struct capture capture;
     bool is_uploading; /* the store's thread has a state of this shard */

@@ -16,6 +16,7 @@ static void take_origins(struct checkpointer *c) {
         const struct origin *o = &c->store.origins[i];
         if (o->exists) {
             tl_pace_taken(&c->shards[i].pace, tl_now_ms(), o->version, o->epoch);
+            c->shards[i].taken_position = o->position;
             tl_metric_set(c->gauges.version[i], (double)o->version);
         }
     }

@@ -91,7 +91,7 @@ static int serve(struct checkpointer *c) {
         r = presence_open(c, address);
     }
     if (r == 0) {
-        r = store_start(&c->store, &c->job, c->service.redis);
+        r = store_start(&c->store, &c->job, c->service.run, c->service.redis);
     }
     if (r == 0) {
         r = checkpointer_run(c);

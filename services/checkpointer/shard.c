@@ -146,10 +146,26 @@ static void fetch_state(struct shard *s, int64_t now_ms) {
     }
 }
 
+/* Half of what the log may hold beyond the newest snapshot is there: workers will wait
+ * for the next one when the other half is. */
+static bool log_is_filling(const struct shard *s) {
+    const struct tl_job *job = &s->owner->job;
+    const uint64_t gradient =
+        tl_codec_size_max((enum tl_encoding)job->encoding, s->welcome.count) +
+        TL_HEADER_BYTES + TL_TRAILER_BYTES;
+    const uint64_t entry =
+        gradient < job->log_max_entry_bytes ? gradient : job->log_max_entry_bytes;
+    const uint64_t room = tl_log_room(job);
+    return room > 0 && s->pace.version > s->pace.taken_version &&
+           s->position > s->taken_position &&
+           s->position - s->taken_position >= room / 2 / entry;
+}
+
 /* ---- replies ------------------------------------------------------------------ */
 
 static void see(struct shard *s, const struct tl_header *reply) {
     s->epoch = reply->epoch;
+    s->position = reply->position;
     tl_pace_seen(&s->pace, tl_now_ms(), reply->read_version, reply->epoch);
     if ((reply->flags & TL_FLAG_ENDED) != 0) {
         s->owner->job_has_ended = true;
@@ -281,6 +297,7 @@ void shard_stored(struct shard *s, const struct upload *u) {
     }
     s->store_failures = 0;
     tl_pace_taken(&s->pace, tl_now_ms(), u->meta.version, u->meta.epoch);
+    s->taken_position = u->meta.position;
     presence_announce(s->owner, TL_MEMBER_SERVING);
     /* With the job ending, gradients may still be on their way to this shard: ask until
      * there is nothing newer. A process that is stopped takes one. */
@@ -323,7 +340,8 @@ void shard_turn(struct shard *s, int64_t now_ms) {
     }
     const bool may_store =
         s->owner->store_is_open && !s->is_uploading && now_ms >= s->store_retry_ms;
-    const bool is_due = s->wants_last || tl_pace_is_due(&s->pace, now_ms);
+    const bool is_due =
+        s->wants_last || tl_pace_is_due(&s->pace, now_ms) || log_is_filling(s);
     if (s->step == SHARD_IDLE && is_due && may_store) {
         fetch_state(s, now_ms);
     } else if (now_ms < s->act_ms) {

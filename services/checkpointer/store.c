@@ -35,7 +35,8 @@ static void log_notice(void *ctx, const char *text) {
 /* ---- opening ------------------------------------------------------------------ */
 
 /* Where an earlier process left off: the newest snapshot that is complete. */
-static int continue_from(struct tl_store *store, uint32_t shard, struct origin *ret) {
+static int continue_from(struct store_thread *t, struct tl_store *store, uint32_t shard,
+                         struct origin *ret) {
     struct tl_manifest *list = NULL;
     size_t count = 0;
     int r = tl_snapshot_list(store, shard, &list, &count);
@@ -46,7 +47,9 @@ static int continue_from(struct tl_store *store, uint32_t shard, struct origin *
     for (size_t i = 0; i < count && (r == TL_E_NOTFOUND || r == TL_E_CORRUPT); i++) {
         r = tl_snapshot_check(store, &list[i]);
         if (r == 0) {
-            *ret = (struct origin){true, list[i].version, list[i].epoch};
+            *ret =
+                (struct origin){true, list[i].version, list[i].epoch, list[i].position};
+            trim_want(t, &list[i]);
         }
     }
     tl_manifests_free(list, count);
@@ -67,7 +70,10 @@ static int open_store(struct store_thread *t) {
     (void)pthread_mutex_unlock(&t->lock);
     r = is_stopping ? tl_fail(TL_E_INTERRUPTED, "stopped") : store->ops->sweep(store);
     for (uint32_t i = 0; i < t->job->shards && r == 0; i++) {
-        r = continue_from(store, i, &t->origins[i]);
+        r = continue_from(t, store, i, &t->origins[i]);
+    }
+    if (r == 0) {
+        trim_try(t);
     }
     return r;
 }
@@ -163,7 +169,8 @@ static void carry_out(struct store_thread *t, struct upload *u) {
     u->ended_ms = tl_now_ms();
     if (r == 0) {
         prune(t, u);
-        trim_log(t, u);
+        trim_want(t, &u->meta);
+        trim_try(t);
     }
     spool_close(&u->spool);
     (void)pthread_mutex_lock(&t->lock);
@@ -184,35 +191,49 @@ static struct upload *next_upload(struct store_thread *t) {
     return NULL;
 }
 
-static void wait_for_retry(struct store_thread *t) {
+static bool wait_until(struct store_thread *t, const struct timespec *until) {
+    return pthread_cond_timedwait(&t->change, &t->lock, until) != ETIMEDOUT;
+}
+
+static struct timespec retry_time(void) {
     struct timespec until;
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += RETRY_MS / 1000;
-    while (!t->is_stopping &&
-           pthread_cond_timedwait(&t->change, &t->lock, &until) != ETIMEDOUT) {
+    return until;
+}
+
+/* With the lock held: until there is something to do. */
+static void wait_for_work(struct store_thread *t) {
+    const struct timespec until = retry_time();
+    if (!t->is_open) {
+        while (!t->is_stopping && wait_until(t, &until)) {
+        }
+    } else if (t->must_trim && !t->is_stopping && next_upload(t) == NULL) {
+        (void)wait_until(t, &until);
+    } else {
+        while (!t->is_stopping && next_upload(t) == NULL) {
+            (void)pthread_cond_wait(&t->change, &t->lock);
+        }
     }
 }
 
 /* With the lock held; it is free while something is being done. */
 static void work_once(struct store_thread *t) {
     struct upload *u = t->is_open ? next_upload(t) : NULL;
-    if (t->is_open && u == NULL) {
-        (void)pthread_cond_wait(&t->change, &t->lock);
-        return;
-    }
+    bool is_open = t->is_open;
     if (u != NULL) {
         u->step = UPLOAD_RUNNING;
     }
     (void)pthread_mutex_unlock(&t->lock);
     if (u != NULL) {
         carry_out(t, u);
-    } else {
+    } else if (!is_open) {
         try_to_open(t);
+    } else if (t->must_trim) {
+        trim_try(t);
     }
     (void)pthread_mutex_lock(&t->lock);
-    if (!t->is_open) {
-        wait_for_retry(t);
-    }
+    wait_for_work(t);
 }
 
 /* Hashing and compressing must not take the processor from training on this machine. */
@@ -235,12 +256,14 @@ static void *work(void *ctx) {
     return NULL;
 }
 
-int store_start(struct store_thread *t, const struct tl_job *job, const char *redis) {
+int store_start(struct store_thread *t, const struct tl_job *job, const char *run,
+                const char *redis) {
     pthread_condattr_t monotonic;
-    *t = (struct store_thread){.job = job, .redis = redis, .wake_fd = -1};
+    *t = (struct store_thread){.job = job, .run = run, .redis = redis, .wake_fd = -1};
+    t->trims = calloc(job->shards, sizeof(*t->trims));
     t->uploads = calloc(job->shards, sizeof(*t->uploads));
     t->origins = calloc(job->shards, sizeof(*t->origins));
-    if (t->uploads == NULL || t->origins == NULL) {
+    if (t->trims == NULL || t->uploads == NULL || t->origins == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory for %u shards", job->shards);
     }
     for (uint32_t i = 0; i < job->shards; i++) {
@@ -283,8 +306,10 @@ void store_stop(struct store_thread *t) {
     }
     tl_log_close(t->log);
     t->log = NULL;
+    free(t->trims);
     free(t->uploads);
     free(t->origins);
+    t->trims = NULL;
     t->uploads = NULL;
     t->origins = NULL;
     t->wake_fd = -1;

@@ -4,6 +4,7 @@
 #include "throughline/config.h"
 
 #include <errno.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,4 +23,17 @@ int tl_make_directories(const char *path) {
         return tl_fail(TL_E_CONFIG, "%s cannot be made: %s", part, strerror(errno));
     }
     return 0;
+}
+
+static int remove_one(const char *path, const struct stat *status, int kind,
+                      struct FTW *place) {
+    (void)status;
+    (void)kind;
+    (void)place;
+    (void)remove(path);
+    return 0;
+}
+
+void tl_remove_files(const char *path) {
+    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 }

@@ -8,4 +8,7 @@
  * be. */
 TL_MUST_USE int tl_make_directories(const char *path);
 
+/* Remove a directory and all that is in it, as far as that can be done. */
+void tl_remove_files(const char *path);
+
 #endif

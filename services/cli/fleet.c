@@ -99,9 +99,15 @@ static int plan_monitor(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
     return rc == 0 ? tl_process_arg(p, "--timeline=%s/timeline.jsonl", plan->out) : rc;
 }
 
+static int plan_redis(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
+    char data[TL_PATH_MAX + 16];
+    (void)snprintf(data, sizeof(data), "%s/redis", plan->out);
+    return tl_redis_plan(plan->scratch, tl_job_is_logged(plan->job) ? data : NULL,
+                         next(f, plan, TL_DRILL_REDIS, 0));
+}
+
 static int plan_all(struct tl_fleet *f, const struct tl_fleet_plan *plan) {
-    int rc = tl_redis_plan(plan->scratch, tl_job_is_logged(plan->job),
-                           next(f, plan, TL_DRILL_REDIS, 0));
+    int rc = plan_redis(f, plan);
     rc = rc == 0 ? plan_shards(f, plan) : rc;
     for (uint32_t i = 0; i < plan->job->workers && rc == 0; i++) {
         rc = plan_worker(f, plan, i);

@@ -20,8 +20,12 @@ struct check {
     const struct tl_log_view *view;
     struct tl_log_verdict *verdict;
     struct tl_fold *fold;
-    const struct tl_manifest *newest;  /* NULL: no checkpoint */
+    const struct tl_manifest *newest; /* NULL: no checkpoint */
+    bool began_ended;   /* ... at a checkpoint taken after the job's end */
+    bool began_at_seed; /* the whole log is there */
     uint64_t applied[TL_WORKER_LIMIT]; /* last sequence that was folded */
+    uint64_t seen[TL_WORKER_LIMIT];    /* ... that is in the log, or was settled before
+                                          it begins */
 };
 
 /* ---- the state's bytes ----------------------------------------------------------- */
@@ -80,6 +84,15 @@ static void judge_gradient(struct check *c, const struct tl_record *r, int statu
     }
 }
 
+/* A worker appends in the order of its sequences: one that was left out is missing. */
+static void note_gradient(struct check *c, const struct tl_record *r) {
+    uint64_t *seen = &c->seen[r->worker];
+    if (c->began_at_seed && r->sequence > *seen + 1) {
+        c->verdict->lost += r->sequence - *seen - 1;
+    }
+    *seen = r->sequence > *seen ? r->sequence : *seen;
+}
+
 static int fold_entry(void *ctx, struct tl_reader_item *item) {
     struct check *c = ctx;
     struct tl_fold_effect effect;
@@ -94,7 +107,8 @@ static int fold_entry(void *ctx, struct tl_reader_item *item) {
         if (status == TL_E_INVALID) {
             return status;
         }
-        if (r->kind == TL_RECORD_GRADIENT) {
+        if (r->kind == TL_RECORD_GRADIENT && r->worker < TL_WORKER_LIMIT) {
+            note_gradient(c, r);
             judge_gradient(c, r, status);
         }
     }
@@ -109,6 +123,7 @@ static int begin_at_seed(struct check *c, const struct tl_fold_config *config) {
     float *weights = malloc(c->view->parameters * sizeof(*weights));
     int rc = weights != NULL ? tl_nn_new(c->view->job->model, "model", 1, &nn)
                              : tl_fail(TL_E_NOMEM, "no memory for the weights");
+    c->began_at_seed = true;
     if (rc == 0) {
         tl_nn_init(nn, c->view->job->seed, weights);
         rc = tl_fold_new(config, weights + config->first, &c->fold);
@@ -137,7 +152,10 @@ static int begin_at_checkpoint(struct check *c, struct tl_store *store,
     for (uint32_t w = 0; w < TL_WORKER_LIMIT; w++) {
         struct tl_fold_worker known;
         c->applied[w] = tl_fold_worker(c->fold, w, &known) == 0 ? known.sequence : 0;
+        c->seen[w] = c->applied[w];
     }
+    c->began_ended =
+        config->until_version > 0 && tl_fold_version(c->fold) >= config->until_version;
     return 0;
 }
 
@@ -182,15 +200,14 @@ static uint64_t acknowledged(const struct tl_log_view *v, uint32_t worker) {
     return n == 1 ? record[3] : 0;
 }
 
+/* Every gradient that was acknowledged is in the log, whatever became of it there. One
+ * that came after the end, and before a checkpoint that the log begins with, has left
+ * no trace: only then is nothing asked. */
 static void join_ledgers(struct check *c) {
-    for (uint32_t w = 0; c->view->ledgers[0] != '\0' && w < c->view->job->workers;
-         w++) {
-        struct tl_fold_worker known = {0};
-        uint64_t seen = acknowledged(c->view, w);
-        (void)!tl_fold_worker(c->fold, w, &known);
-        /* Settled, or refused because the job was over. */
-        uint64_t there = known.sequence + c->verdict->after;
-        c->verdict->lost += seen > there ? seen - there : 0;
+    bool is_asked = c->view->ledgers[0] != '\0' && !c->began_ended;
+    for (uint32_t w = 0; is_asked && w < c->view->job->workers; w++) {
+        uint64_t said = acknowledged(c->view, w);
+        c->verdict->lost += said > c->seen[w] ? said - c->seen[w] : 0;
     }
     c->verdict->lost += tl_fold_counters(c->fold).lost;
 }

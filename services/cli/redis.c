@@ -26,7 +26,7 @@ void tl_redis_url(const char *directory, char *ret_url, size_t size) {
     (void)snprintf(ret_url, size, "unix://%s/redis.sock", directory);
 }
 
-int tl_redis_plan(const char *directory, bool is_durable, struct tl_process *redis) {
+int tl_redis_plan(const char *directory, const char *data, struct tl_process *redis) {
     char program[TL_PATH_MAX];
     if (!tl_program_in_path("redis-server", program, sizeof(program)) &&
         !tl_program_in_path("valkey-server", program, sizeof(program))) {
@@ -37,23 +37,13 @@ int tl_redis_plan(const char *directory, bool is_durable, struct tl_process *red
     }
     char path[TL_PATH_MAX];
     socket_path(directory, path, sizeof(path));
-    const char *const arguments[] = {program,
-                                     "--port",
-                                     "0",
-                                     "--unixsocket",
-                                     path,
-                                     "--unixsocketperm",
-                                     "700",
-                                     "--save",
-                                     "",
-                                     "--appendonly",
-                                     is_durable ? "yes" : "no",
-                                     "--appendfsync",
-                                     "no",
-                                     "--dir",
-                                     directory,
-                                     "--daemonize",
-                                     "no"};
+    const char *const arguments[] = {
+        program, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700",
+        "--save", "", "--appendonly", data != NULL ? "yes" : "no", "--appendfsync",
+        "no",
+        /* Gradients do not get smaller by it. */
+        "--rdbcompression", "no", "--dir", data != NULL ? data : directory,
+        "--daemonize", "no"};
     int rc = 0;
     for (size_t i = 0; i < sizeof(arguments) / sizeof(arguments[0]) && rc == 0; i++) {
         rc = tl_process_arg(redis, "%s", arguments[i]);

@@ -5,9 +5,10 @@
 
 #include "process.h"
 
-/* Fill in how to start it in `directory` (a scratch directory).
+/* Fill in how to start it with its socket in `directory` (a scratch directory) and its
+ * append-only file in `data`; NULL: it keeps none.
  * TL_E_CONFIG: no redis-server in PATH; the text says what to install. */
-TL_MUST_USE int tl_redis_plan(const char *directory, bool is_durable,
+TL_MUST_USE int tl_redis_plan(const char *directory, const char *data,
                               struct tl_process *redis);
 /* The URL under which the services reach it. */
 void tl_redis_url(const char *directory, char *ret_url, size_t size);

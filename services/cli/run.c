@@ -2,6 +2,7 @@
 #include "run.h"
 
 #include "throughline/data.h"
+#include "throughline/log.h"
 #include "throughline/nn.h"
 
 #include "cli.h"
@@ -21,9 +22,15 @@ static const int64_t redis_within_ms = 10000;
 
 /* ---- preparation: nothing runs yet -------------------------------------------- */
 
+/* Where the run's Redis keeps its log: gigabytes, which are no business of a directory
+ * for sockets. */
+static void redis_data(const struct tl_run *run, char ret_path[TL_PATH_MAX + 16]) {
+    (void)snprintf(ret_path, TL_PATH_MAX + 16, "%s/redis", run->options.out);
+}
+
 /* The output directory, with the job as it was resolved. A second run in one directory
  * would take up the first one's ledgers and checkpoints. */
-static int prepare_out(const struct tl_run *run) {
+static int prepare_out(struct tl_run *run) {
     char path[TL_PATH_MAX + 16];
     (void)snprintf(path, sizeof(path), "%s/job.json", run->options.out);
     if (access(path, F_OK) == 0) {
@@ -34,6 +41,12 @@ static int prepare_out(const struct tl_run *run) {
     char logs[TL_PATH_MAX + 16];
     (void)snprintf(logs, sizeof(logs), "%s/logs", run->options.out);
     int rc = tl_make_directories(logs);
+    if (rc == 0 && tl_job_is_logged(&run->job)) {
+        char redis[TL_PATH_MAX + 16];
+        redis_data(run, redis);
+        rc = tl_make_directories(redis);
+        run->has_log = rc == 0;
+    }
     return rc == 0 ? tl_job_save(&run->job, path) : rc;
 }
 
@@ -89,6 +102,7 @@ static int check_model_and_data(const struct tl_job *job) {
         rc = tl_fail(TL_E_CONFIG, "%" PRIu32 " shards of %" PRIu64 " parameters",
                      job->shards, tl_nn_parameters(nn));
     }
+    rc = rc == 0 ? tl_log_check_job(job, tl_nn_parameters(nn)) : rc;
     rc = rc == 0 ? check_examples(nn, job->train_images, job->train_labels) : rc;
     rc = rc == 0 ? check_examples(nn, job->test_images, job->test_labels) : rc;
     tl_nn_free(nn);
@@ -134,7 +148,18 @@ static int prepare(struct tl_run *run) {
     return rc == 0 ? open_watchers(run) : rc;
 }
 
+/* A log that was folded again, or that nobody waits for, is of no more use; one that is
+ * not what it should be may be looked at. */
+static void remove_log(const struct tl_run *run) {
+    char redis[TL_PATH_MAX + 16];
+    redis_data(run, redis);
+    if (run->has_log && run->verdict != TL_RUN_FAILED) {
+        tl_remove_files(redis);
+    }
+}
+
 static void release(struct tl_run *run) {
+    remove_log(run);
     free(run->verified);
     tl_member_close(run->member);
     tl_probe_free(run->probe);

@@ -42,6 +42,7 @@ struct tl_run {
     struct tl_run_options options;
     struct tl_job job;
     struct tl_scratch scratch;
+    bool has_log;           /* its Redis keeps one in the output directory */
     struct tl_trust *trust; /* the secret made for this run */
     struct tl_signals signals;
     struct tl_control control;

@@ -37,6 +37,15 @@ static int begin_weights(void *ctx, float *weights, uint64_t *ret_version) {
     return rc;
 }
 
+static void on_log(void *ctx, const char *why) {
+    (void)ctx;
+    if (why[0] != '\0') {
+        tl_log_line(TL_WARNING, "waiting for the log", "why", why, NULL);
+    } else {
+        tl_log_line(TL_INFO, "the log takes gradients again", NULL);
+    }
+}
+
 int worker_logged(struct worker *w, struct tl_client_config *config) {
     if (!tl_job_is_logged(&w->job)) {
         return 0;
@@ -44,12 +53,14 @@ int worker_logged(struct worker *w, struct tl_client_config *config) {
     config->parameters = tl_nn_parameters(w->example.nn);
     config->shards = w->job.shards;
     config->consistency = w->job.consistency;
-    config->while_away = w->job.while_away;
+    config->while_away =
+        w->job.strategy == TL_STRATEGY_CHECKPOINT ? TL_AWAY_WAIT : w->job.while_away;
     config->local_rate = w->job.learning_rate;
     config->in_flight = w->job.log_in_flight;
     config->max_pending_updates = w->job.max_pending_updates;
     config->max_pending_bytes = w->job.max_pending_bytes;
     config->begin_weights = begin_weights;
+    config->on_log = on_log;
     config->ctx = w;
     int rc = tl_log_open_job(&w->job, w->service.run, w->service.redis,
                              config->parameters, &w->log);

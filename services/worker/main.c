@@ -71,6 +71,7 @@ static int open_client(struct worker *w) {
         .encoding = tl_encoding_names[w->job.encoding],
         .topk_fraction = w->job.topk_fraction,
         .ledger = or_null(w->options.ledger),
+        .ledger_sync = w->job.ledger_sync,
     };
     rc = worker_logged(w, &config);
     return rc == 0 ? tl_client_open(&config, &w->client) : rc;

@@ -258,9 +258,9 @@ static void from_a_position_and_trimmed(struct kind *k) {
         append(a, n, COUNT);
     }
     await_durable(a, 20);
-    must(tl_log_trim(log, 0, 7, tl_now_ms() + DEADLINE));
+    must(tl_log_trim(log, 0, 7, 9, tl_now_ms() + DEADLINE));
     assert_range(log, 0, 8, 21);
-    must(tl_log_trim(log, 0, 7, tl_now_ms() + DEADLINE)); /* again: nothing to do */
+    must(tl_log_trim(log, 0, 7, 9, tl_now_ms() + DEADLINE)); /* again: nothing to do */
     assert_range(log, 0, 8, 21);
     must(tl_reader_new(log, 0, 7, COUNT, &r));
     struct tl_reader_item item = next(r);
@@ -282,7 +282,7 @@ static void from_a_position_and_trimmed(struct kind *k) {
     assert_int_equal(try_next(r, &item, DEADLINE), TL_E_CORRUPT);
     assert_non_null(strstr(tl_error_text(), "lost what it acknowledged"));
     tl_reader_free(r);
-    must(tl_log_trim(log, 0, 21, tl_now_ms() + DEADLINE)); /* all of it */
+    must(tl_log_trim(log, 0, 21, 21, tl_now_ms() + DEADLINE)); /* all of it */
     assert_range(log, 0, 22, 22);
     tl_appender_free(a);
     tl_log_close(log);
@@ -534,6 +534,15 @@ ON_BOTH(the_broker_dies_and_comes_back)
 
 /* ---- Redis alone ----------------------------------------------------------------- */
 
+static void await_trouble(struct tl_appender *a, const char *what) {
+    char why[256] = "";
+    int64_t deadline_ms = tl_now_ms() + DEADLINE;
+    while (strstr(why, what) == NULL) {
+        assert_true(tl_now_ms() < deadline_ms);
+        tl_appender_trouble(a, why, sizeof(why));
+    }
+}
+
 static void a_full_stream_holds_appenders_back(void **state) {
     (void)state;
     char run[32];
@@ -548,20 +557,34 @@ static void a_full_stream_holds_appenders_back(void **state) {
         append(a, n, COUNT);
     }
     await_durable(a, 10);
-    char why[256] = "";
+    await_trouble(a, "log.max_bytes");
     int64_t deadline_ms = tl_now_ms() + DEADLINE;
-    while (why[0] == '\0' && tl_now_ms() < deadline_ms) {
-        tl_appender_trouble(a, why, sizeof(why));
-    }
-    assert_non_null(strstr(why, "log.max_bytes"));
     uint64_t bytes = 0;
     must(tl_log_bytes(log, 0, deadline_ms, &bytes));
     assert_int_equal(bytes, config.max_bytes);
     assert_int_equal(tl_appender_durable_count(a), 10);
-    must(tl_log_trim(log, 0, 2, deadline_ms));
+    must(tl_log_trim(log, 0, 2, 2, deadline_ms));
     await_durable(a, 12);
     must(tl_log_bytes(log, 0, deadline_ms, &bytes));
     assert_int_equal(bytes, config.max_bytes);
+    /* What a checkpoint covers keeps nobody waiting, though it has to stay. */
+    for (uint64_t n = 13; n <= 20; n++) {
+        append(a, n, COUNT);
+    }
+    must(tl_log_trim(log, 0, 2, 12, deadline_ms));
+    await_durable(a, 20);
+    must(tl_log_bytes(log, 0, deadline_ms, &bytes));
+    assert_int_equal(bytes, config.max_bytes / 10 * 18);
+    /* Twice the same counts once. */
+    must(tl_log_trim(log, 0, 12, 12, deadline_ms));
+    must(tl_log_bytes(log, 0, deadline_ms, &bytes));
+    assert_int_equal(bytes, config.max_bytes / 10 * 8);
+    for (uint64_t n = 21; n <= 23; n++) {
+        append(a, n, COUNT);
+    }
+    await_durable(a, 22);
+    await_trouble(a, "log.max_bytes");
+    assert_range(log, 0, 13, 23);
     tl_appender_free(a);
     tl_log_close(log);
 }

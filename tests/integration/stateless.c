@@ -1,19 +1,27 @@
 /* The stateless server: SIGKILLed 32 times at random moments on Redis Streams and as
  * often on Kafka, with one shard and three, sync and async. After each run the log is
  * folded again by the program, and read by this one: what the workers' ledgers say was
- * acknowledged is there, in every shard's log. TL_TEST_SEED repeats a run. */
+ * acknowledged is there, in every shard's log. TL_TEST_SEED repeats a run;
+ * TL_TEST_ONLY=NAME runs one of the tests, TL_SOAK_KILLS=N goes on until so many
+ * servers have been killed (`make soak`). */
 #include "throughline/data.h"
+#include "throughline/log.h"
+#include "throughline/service.h"
 
 #include "job_run.h"
 #include "kafka.h"
 
-#define KILLS  8   /* a round */
-#define EACH   25  /* sync: updates between two of them, about */
-#define EACH_S 1.5 /* async, where what piled up comes at once: seconds */
+#define KILLS               8  /* a round */
+#define EACH                25 /* sync: updates between two of them, about */
+/* A log for so few gradients of the small model (940 KB each) beyond a checkpoint. */
+#define SMALL_LOG           "16777216"
+#define SMALL_LOG_GRADIENTS 5
+#define EACH_S              0.8 /* async, where what piled up comes at once: seconds */
 
 static struct test_redis redis;
 static struct test_kafka kafka;
-static unsigned rounds;
+static unsigned rounds, killed;
+static uint64_t acknowledged_in_all;
 
 static int setup(void **state) {
     test_redis_start(&redis);
@@ -104,6 +112,7 @@ static void assert_acknowledged_is_there(const json_t *result, const char *url,
         checked += acknowledged;
     }
     assert_true(checked > 0);
+    acknowledged_in_all += checked;
 }
 
 static void assert_verified(const json_t *result) {
@@ -124,6 +133,13 @@ static void assert_verified(const json_t *result) {
         assert_true(number(shard, "duplicated") == 0);
     }
     assert_true(number(result, "lost") == 0);
+}
+
+static char *worker_log(const json_t *result) {
+    char path[PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/logs/worker-0.log",
+                   json_string_value(json_object_get(result, "out")));
+    return program_read(path);
 }
 
 /* ---- runs with kills ---------------------------------------------------------------
@@ -162,8 +178,9 @@ static json_t *run_with(const char *url, unsigned shards, const char *consistenc
                                           until,
                                           "--optimizer-momentum=0",
                                           "--checkpoint-every-updates=40",
-                                          "--membership-lease-ms=1000"};
-    size_t n = 15;
+                                          "--membership-lease-ms=1000",
+                                          "--worker-ledger-sync"};
+    size_t n = 16;
     while (*more != NULL) {
         assert_true(n < PROGRAM_ARGS_MAX - 1);
         argv[n++] = *more++;
@@ -188,6 +205,7 @@ static void one_round(const char *url, unsigned shards, const char *consistency)
     for (size_t i = 0; i < KILLS; i++) {
         const json_t *kill = json_array_get(json_object_get(result, "kills"), i);
         assert_true(json_is_true(json_object_get(kill, "happened")));
+        killed++;
     }
     assert_true(number(result, "updates") > 0);
     (void)job_assert_versions_rise(result, "server/0");
@@ -197,11 +215,19 @@ static void one_round(const char *url, unsigned shards, const char *consistency)
     json_decref(result);
 }
 
+/* Four rounds, or as many as it takes for half of the soak's kills. */
 static void all_rounds(const char *url) {
-    one_round(url, 1, "async");
-    one_round(url, 1, "sync");
-    one_round(url, 3, "async");
-    one_round(url, 3, "sync");
+    const char *soak = getenv("TL_SOAK_KILLS");
+    unsigned until = killed + (soak != NULL ? (unsigned)atoi(soak) / 2 : 4 * KILLS);
+    while (killed < until) {
+        one_round(url, 1, "async");
+        one_round(url, 1, "sync");
+        one_round(url, 3, "async");
+        one_round(url, 3, "sync");
+    }
+    print_message("%u servers killed in %u runs: %llu gradients acknowledged, 0 lost, "
+                  "0 duplicated, same bits\n",
+                  killed, rounds, (unsigned long long)acknowledged_in_all);
 }
 
 static void killed_on_redis_streams(void **state) {
@@ -239,27 +265,100 @@ static void everybody_else_dies_too(void **state) {
     json_decref(result);
 }
 
-/* ---- the broker itself
- * --------------------------------------------------------------- */
+/* A log that is smaller than what lies between two checkpoints, and an outage that
+ * fills it: checkpoints are taken as the log fills, workers wait, say why, and go on.
+ */
+static void a_small_log_fills_up_and_goes_on(void **state) {
+    (void)state;
+    static const char *const more[] = {"--kill=server@updates=60,down=2s",
+                                       "--checkpoint-every-updates=100000",
+                                       "--log-max-bytes=" SMALL_LOG, NULL};
+    json_t *result = run_with("redis:", 1, "async", more);
+    assert_true(json_is_true(json_object_get(
+        json_array_get(json_object_get(result, "kills"), 0), "happened")));
+    assert_verified(result);
+    assert_true(number(result, "updates") > 3 * SMALL_LOG_GRADIENTS);
+    char *said = worker_log(result);
+    assert_non_null(strstr(said, "waits for the next one"));
+    assert_non_null(strstr(said, "the log takes gradients again"));
+    free(said);
+    json_decref(result);
+}
 
-static struct program start_on_kafka(const char *name) {
-    static char log[128];
-    static char run[64];
-    (void)snprintf(log, sizeof(log), "--log=%s", kafka.url);
-    (void)snprintf(run, sizeof(run), "--run=%s", name);
+static void a_log_too_small_for_the_job_is_refused(void **state) {
+    (void)state;
     const char *argv[] = {"throughline",
                           "run",
                           JOB_MLP,
-                          "--json",
                           "--out",
-                          scratch_path(name),
+                          scratch_path("too-small"),
                           "--strategy=stateless",
-                          log,
-                          run,
-                          "--optimizer-momentum=0",
-                          "--until=seconds=25",
+                          "--log-max-bytes=1000000",
                           NULL};
-    return program_start(argv);
+    struct outcome o = program_run(60, argv);
+    assert_int_equal(o.exit_code, 2);
+    assert_non_null(strstr(o.err, "\"log.max_bytes\" is 1000000"));
+    assert_non_null(strstr(o.err, "at least"));
+    outcome_done(&o);
+}
+
+/* `checkpoint` loses what came after the checkpoint, and says how much; with a durable
+ * log it replays that. Its workers wait for the server either way. */
+static void a_checkpoint_is_resumed_or_replayed(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"--recovery=resume", "--recovery=replay"};
+    for (unsigned i = 0; i < 2; i++) {
+        char run[32];
+        (void)snprintf(run, sizeof(run), "--run=recovery-%u", i);
+        json_t *result = job_run(
+            scratch_path(kinds[i] + 2), 120, "--strategy=checkpoint", run, kinds[i],
+            "--checkpoint-every-updates=100", "--optimizer-momentum=0",
+            "--until=updates=1500", "--kill=server@updates=270,down=0.3s", NULL);
+        const json_t *kill = job_assert_recovered(result, 0);
+        if (i == 0) {
+            assert_true(number(result, "lost") > 0);
+            assert_true(number(kill, "resumed_from") < 270);
+            assert_null(json_object_get(result, "log"));
+        } else {
+            assert_verified(result);
+            assert_true(number(kill, "resumed_from") >= 270);
+        }
+        json_decref(result);
+    }
+}
+
+/* ---- the clock, and the broker ----------------------------------------------------
+ */
+
+/* The position that the run's next gradient will have. */
+static int next_position(const char *run, int64_t within_ms, uint64_t *ret_next) {
+    static struct tl_log *log;
+    static char of[64];
+    uint64_t first = 0;
+    if (strcmp(of, run) != 0) {
+        const struct tl_log_config config = {.url = kafka.url,
+                                             .job = "fashion-mlp",
+                                             .run = run,
+                                             .identity = 1,
+                                             .shards = 1,
+                                             .workers = 2,
+                                             .record_bytes = 1 << 20};
+        tl_log_close(log);
+        (void)snprintf(of, sizeof(of), "%s", run);
+        assert_int_equal(tl_log_open(&config, &log), 0);
+    }
+    return tl_log_range(log, 0, tl_now_ms() + within_ms, &first, ret_next);
+}
+
+static void await_position(const char *run, uint64_t position) {
+    int64_t deadline_ms = tl_now_ms() + 90000;
+    uint64_t next = 0;
+    while (next <= position) {
+        int rc = next_position(run, 5000, &next);
+        assert_true(rc == 0 || rc == TL_E_NOTFOUND || rc == TL_E_UNAVAILABLE);
+        assert_true(tl_now_ms() < deadline_ms);
+        test_redis_pause();
+    }
 }
 
 static void assert_good_end(struct program *p) {
@@ -274,27 +373,89 @@ static void assert_good_end(struct program *p) {
     outcome_done(&o);
 }
 
-static void sleep_ms(int64_t ms) {
-    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    (void)nanosleep(&t, NULL);
-}
-
-static void the_broker_is_killed_and_comes_back(void **state) {
+/* Killed and back with its data; then there, and silent. Both in the middle of a run:
+ * positions show it. */
+static void the_broker_dies_and_is_not_reached(void **state) {
     (void)state;
-    struct program p = start_on_kafka("broker-killed");
-    sleep_ms(5000);
+    const char *seconds = getenv("TL_OUTAGE_SECONDS"); /* longer in `make soak` */
+    int64_t silent_ms = INT64_C(1000) * (seconds != NULL ? atoi(seconds) : 5);
+    char log[128];
+    (void)snprintf(log, sizeof(log), "--log=%s", kafka.url);
+    const char *argv[] = {"throughline",
+                          "run",
+                          JOB_MLP,
+                          "--json",
+                          "--out",
+                          scratch_path("broker"),
+                          "--strategy=stateless",
+                          log,
+                          "--run=broker",
+                          "--optimizer-momentum=0",
+                          "--no-log-trim",
+                          "--until=updates=900",
+                          NULL};
+    struct program p = program_start(argv);
+    uint64_t next = 0;
+    int status = 0;
+    await_position("broker", 100);
     test_kafka_kill(&kafka);
     test_kafka_run(&kafka);
+    await_position("broker", 300);
+    assert_int_equal(kill(kafka.pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(kafka.pid, &status, WUNTRACED), kafka.pid);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(next_position("broker", silent_ms, &next), TL_E_UNAVAILABLE);
+    assert_int_equal(kill(kafka.pid, SIGCONT), 0);
+    assert_int_equal(next_position("broker", 60000, &next), 0);
+    assert_true(next < 900); /* it was not over yet */
     assert_good_end(&p);
 }
 
-static void the_broker_is_not_reached_for_a_while(void **state) {
+static void set_clock(const char *path, int64_t seconds) {
+    FILE *f = fopen(path, "r+b");
+    f = f != NULL ? f : fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(&seconds, sizeof(seconds), 1, f), 1);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Everybody's but the broker's: an hour on, and two back. */
+static void the_clock_jumps(void **state) {
     (void)state;
-    struct program p = start_on_kafka("broker-stopped");
-    sleep_ms(4000);
-    assert_int_equal(kill(kafka.pid, SIGSTOP), 0);
-    sleep_ms(8000);
-    assert_int_equal(kill(kafka.pid, SIGCONT), 0);
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* nothing may be loaded before the sanitizer */
+#endif
+    char clock[PATH_MAX];
+    char log[128];
+    (void)snprintf(clock, sizeof(clock), "%s", scratch_path("clock"));
+    (void)snprintf(log, sizeof(log), "--log=%s", kafka.url);
+    set_clock(clock, 0);
+    const char *argv[] = {"throughline",
+                          "run",
+                          JOB_MLP,
+                          "--json",
+                          "--out",
+                          scratch_path("clock-jumps"),
+                          "--strategy=stateless",
+                          log,
+                          "--run=clock",
+                          "--optimizer-momentum=0",
+                          "--no-log-trim",
+                          "--kill=server@updates=250,down=0.2s",
+                          "--until=updates=700",
+                          NULL};
+    (void)setenv("TL_TEST_CLOCK", clock, 1);
+    (void)setenv("LD_PRELOAD", TL_CLOCK_JUMP, 1);
+    struct program p = program_start(argv);
+    (void)unsetenv("LD_PRELOAD");
+    (void)unsetenv("TL_TEST_CLOCK");
+    await_position("clock", 100);
+    set_clock(clock, 3600);
+    await_position("clock", 350);
+    set_clock(clock, -3600);
+    uint64_t next = 0;
+    assert_int_equal(next_position("clock", 5000, &next), 0);
+    assert_true(next < 700);
     assert_good_end(&p);
 }
 
@@ -303,8 +464,12 @@ int main(void) {
         cmocka_unit_test(killed_on_redis_streams),
         cmocka_unit_test(killed_on_kafka),
         cmocka_unit_test(everybody_else_dies_too),
-        cmocka_unit_test(the_broker_is_killed_and_comes_back),
-        cmocka_unit_test(the_broker_is_not_reached_for_a_while),
+        cmocka_unit_test(a_small_log_fills_up_and_goes_on),
+        cmocka_unit_test(a_log_too_small_for_the_job_is_refused),
+        cmocka_unit_test(a_checkpoint_is_resumed_or_replayed),
+        cmocka_unit_test(the_clock_jumps),
+        cmocka_unit_test(the_broker_dies_and_is_not_reached),
     };
+    cmocka_set_test_filter(getenv("TL_TEST_ONLY"));
     return cmocka_run_group_tests_name("stateless", tests, setup, teardown);
 }

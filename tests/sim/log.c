@@ -76,10 +76,11 @@ static void fail(const char *what) {
 /* ---- the log ------------------------------------------------------------------------
  */
 
-static int trim(struct tl_log *log, uint32_t shard, uint64_t position,
+static int trim(struct tl_log *log, uint32_t shard, uint64_t position, uint64_t covered,
                 int64_t deadline_ms) {
     (void)log;
     (void)shard;
+    (void)covered;
     (void)deadline_ms;
     for (; run.first <= position && run.first <= run.last; run.first++) {
         free(run.entries[run.first].bytes);
@@ -282,8 +283,8 @@ static void save(const struct server *s) {
         v->size += size;
     }
     tl_cut_release(cut);
-    if (run.saved[1].bytes != NULL &&
-        tl_log_trim(&run.log, 0, run.saved[1].position, 0) != 0) {
+    if (run.saved[1].bytes != NULL && tl_log_trim(&run.log, 0, run.saved[1].position,
+                                                  run.saved[0].position, 0) != 0) {
         fail("a log can be trimmed");
     }
 }
@@ -303,7 +304,7 @@ static void step(void) {
     case 2:
         if (below(40) == 0 && run.last > run.first + 4) {
             run.is_cut = true;
-            (void)trim(&run.log, 0, run.first + 3, 0);
+            (void)trim(&run.log, 0, run.first + 3, 0, 0);
         }
         break;
     case 3:

@@ -27,20 +27,28 @@ uint32_t tl_job_replicas(const struct tl_job *job) {
 }
 
 bool tl_job_is_logged(const struct tl_job *job) {
-    return job->strategy == TL_STRATEGY_STATELESS;
+    return job->strategy == TL_STRATEGY_STATELESS ||
+           job->recovery == TL_RECOVERY_REPLAY;
 }
 
 /* Another combination would promise what it does not keep. */
 static int check_log(const struct tl_job *job) {
     bool is_direct = job->log[0] == '\0' || strcmp(job->log, "direct:") == 0;
+    if (job->recovery == TL_RECOVERY_REPLAY && !tl_job_has_store(job)) {
+        return tl_fail(TL_E_CONFIG, "\"recovery\" is \"replay\", but with the strategy "
+                                    "\"none\" nothing recovers");
+    }
     if (tl_job_is_logged(job) && strcmp(job->log, "direct:") == 0) {
-        return tl_fail(TL_E_CONFIG, "\"log.url\" is direct:, but the strategy "
-                                    "\"stateless\" needs redis: or kafka://host:port");
+        return tl_fail(TL_E_CONFIG,
+                       "\"log.url\" is direct:, but the strategy \"stateless\" and the "
+                       "recovery \"replay\" need redis: or kafka://host:port");
     }
     if (!tl_job_is_logged(job) && !is_direct) {
-        return tl_fail(TL_E_CONFIG,
-                       "\"log.url\" names a durable log, which is of use with the "
-                       "strategy \"stateless\" only");
+        return tl_fail(
+            TL_E_CONFIG,
+            "\"log.url\" names a durable log, which is of use with the "
+            "strategy \"stateless\", or with \"checkpoint\" and the recovery "
+            "\"replay\"");
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 static const char *const strategies[] = {"none", "checkpoint", "stateless", "chain",
                                          NULL};
 static const char *const replications[] = {"strict", "periodic", NULL};
+static const char *const recoveries[] = {"resume", "replay", NULL};
 static const char *const aways[] = {"continue", "local-steps", "wait", NULL};
 static const char *const consistencies[] = {"async", "sync", "ssp", NULL};
 static const char *const reductions[] = {"mean", "sum", NULL};
@@ -88,6 +89,14 @@ static const struct tl_option job_options[] = {
      .fallback = "checkpoint",
      .choices = strategies,
      .doc = "What survives the death of a server."},
+    {.name = "recovery",
+     .type = TL_OPT_CHOICE,
+     FIELD(recovery),
+     .fallback = "resume",
+     .choices = recoveries,
+     .doc = "checkpoint: what came after the checkpoint is lost and counted (resume), "
+            "or workers append to a durable log and wait, and a server replays it "
+            "(replay)."},
     {.name = "consistency",
      .type = TL_OPT_CHOICE,
      FIELD(consistency),
@@ -405,6 +414,12 @@ static const struct tl_option job_options[] = {
      RANGE(1, WHOLE_MAX),
      .unit = "bytes",
      .doc = "stateless: likewise, by their size."},
+    {.name = "worker.ledger_sync",
+     .type = TL_OPT_BOOL,
+     FIELD(ledger_sync),
+     .fallback = "false",
+     .doc = "A worker's ledger is synced to disk before an acknowledgement counts: it "
+            "then outlives the machine, not only the process."},
     {.name = "log.url",
      .type = TL_OPT_STRING,
      FIELD(log),
@@ -412,16 +427,18 @@ static const struct tl_option job_options[] = {
      .doc =
          "Where gradients go: direct: (to the servers), redis: (Redis Streams in the "
          "run's own Redis), redis://host:port or unix:///path (in another one), or "
-         "kafka://host:port. By default redis: with the strategy stateless, direct: "
-         "with the others."},
+         "kafka://host:port. By default redis: with the strategy stateless and with "
+         "the recovery replay, direct: otherwise."},
     {.name = "log.max_bytes",
      .type = TL_OPT_U64,
      FIELD(log_max_bytes),
      .fallback = "2147483648",
      RANGE(65536, WHOLE_MAX),
      .unit = "bytes",
-     .doc = "Redis: what a shard's log may hold; then workers wait for a checkpoint, "
-            "below which it is trimmed."},
+     .doc = "Redis: what a shard's log may hold: for each of checkpoint.keep "
+            "checkpoints an equal share, and workers wait when what the newest one "
+            "does not cover fills a share. When half of it is full a checkpoint is "
+            "taken, whatever checkpoint.every_updates says."},
     {.name = "log.max_entry_bytes",
      .type = TL_OPT_U64,
      FIELD(log_max_entry_bytes),

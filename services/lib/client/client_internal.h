@@ -3,7 +3,7 @@
  *   client.c     the object: opened, asked about, closed
  *   join.c       from nothing to a member of the worker set with weights in hand
  *   logged.c     a durable log: what is on its way to it, and what has arrived
- *   logged_join.c, logged_push.c   joining and pushing with one
+ *   logged_join.c, logged_push.c, logged_pull.c   joining, pushing, pulling with one
  *   push.c       the calls of a training loop: push, pull, both, leave
  *   exchange.c   one request to every shard at once, to one deadline
  *   weights.c    two vectors: one that the caller reads, one that the next pull fills
@@ -26,6 +26,7 @@
 
 struct client_ledger {
     int fd; /* -1: none */
+    bool is_synced;
     char path[1024];
     uint64_t owner; /* digest of job, run and worker */
     uint64_t incarnation;
@@ -100,6 +101,12 @@ struct client_shard {
     struct tl_direct_held held;   /* version of its slice in weights.front */
     uint64_t next_step; /* sync: first step that this worker has not contributed to */
     int status;         /* of the exchange under way */
+    /* With a durable log: */
+    bool is_asked;        /* for weights; the answer is under way, or not taken yet */
+    bool is_greeting;     /* ... or who it is */
+    bool is_away;         /* the last call met nobody there */
+    uint64_t heard_bytes; /* received when it was last heard of */
+    int64_t heard_ms;
 };
 
 /* A gradient that is not known to be durable everywhere. */
@@ -117,10 +124,7 @@ struct client_logged {
     uint32_t pending_count, pending_most;
     uint64_t updates, bytes; /* appended since the last weights came */
     uint64_t epochs;         /* sum of the shards' when it was appended */
-    bool is_pulling;         /* a pull is under way, across calls */
-    bool is_away;            /* the last one met a server that was not there */
-    uint64_t heard_bytes;    /* received when a server was last heard of */
-    int64_t heard_ms;
+    bool has_complained;     /* on_log was told that the log takes nothing */
 };
 
 struct tl_client {
@@ -155,10 +159,10 @@ TL_MUST_USE int client_exchange(struct tl_client *c, int64_t deadline_ms, int wa
 TL_MUST_USE int client_exchange_patiently(struct tl_client *c, int64_t deadline_ms,
                                           bool *ret_ended);
 int64_t client_deadline(const struct tl_client *c);
-/* Go on with requests begun before, until `deadline_ms`: TL_E_BUSY when some are still
- * under way then. `is_first`: they were begun just now. */
-TL_MUST_USE int client_exchange_some(struct tl_client *c, bool is_first,
-                                     int64_t deadline_ms, bool *ret_ended);
+/* Go on with requests begun before, those whose status is TL_E_BUSY, until
+ * `deadline_ms`: TL_E_BUSY when some are still under way then. */
+TL_MUST_USE int client_exchange_some(struct tl_client *c, int64_t deadline_ms,
+                                     bool *ret_ended);
 /* Give up what is under way. */
 void client_exchange_cancel(struct tl_client *c);
 
@@ -199,6 +203,18 @@ TL_MUST_USE int client_logged_push(struct tl_client *c, uint64_t sequence,
                                    struct tl_client_result *ret_result);
 TL_MUST_USE int client_logged_leave(struct tl_client *c, uint64_t step);
 
+/* logged_pull.c: begin to pull from every shard that is not being asked already;
+ * weights with gradient `sequence` in them, 0: any. */
+TL_MUST_USE int client_logged_ask(struct tl_client *c, uint64_t sequence);
+/* Every shard has answered: what came is what the caller reads. */
+void client_logged_take(struct tl_client *c);
+/* Give up what was asked. */
+void client_logged_forget(struct tl_client *c);
+/* async: weights of the shards that are there. TL_E_BUSY: not of all, and one may go
+ * on: is_away says which. */
+TL_MUST_USE int client_logged_pull(struct tl_client *c, int64_t deadline_ms,
+                                   bool *ret_ended);
+
 /* Memory for the encoder, once the cut is known. */
 TL_MUST_USE int client_encoder_reserve(struct tl_client *c);
 /* Write the gradient of batch `sequence` into every shard's part; it is borrowed if it
@@ -213,6 +229,8 @@ TL_MUST_USE int client_pull_begin(struct tl_client *c, bool only_newer);
 /* Turn what the last exchange pulled into the vector that the caller reads. Nothing
  * changes unless every slice is there. */
 void client_weights_take(struct tl_client *c);
+/* The same for one shard, while others are still to answer. */
+void client_weights_take_slice(struct tl_client *c, uint32_t s);
 
 /* L2 norm of what the shards will decode; the same bits on every machine. */
 float client_norm(const struct client_shard *shards, uint32_t count);

@@ -179,12 +179,8 @@ int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
     return 0;
 }
 
-int client_exchange_some(struct tl_client *c, bool is_first, int64_t deadline_ms,
-                         bool *ret_ended) {
+int client_exchange_some(struct tl_client *c, int64_t deadline_ms, bool *ret_ended) {
     double start = tl_now_seconds();
-    if (is_first) {
-        begin_all(c);
-    }
     int rc = run(c, deadline_ms, c->wake_fd, ret_ended);
     c->stats.waited_seconds += tl_now_seconds() - start;
     if (rc != 0 && rc != TL_E_BUSY) {

@@ -2,7 +2,8 @@
  *
  * What a worker saw acknowledged is what a recovered server's loss is counted against,
  * so it must not die with the worker. The record is written with one pwrite() before a
- * call returns: SIGKILL cannot tear it, and a full disk is an error, not a signal. */
+ * call returns: SIGKILL cannot tear it, and a full disk is an error, not a signal. With
+ * ledger_sync it is on the disk by then. */
 #include "client_internal.h"
 
 #include <errno.h>
@@ -72,7 +73,8 @@ static int read_ledger(struct client_ledger *l) {
 }
 
 int client_ledger_open(struct client_ledger *l, const struct tl_client_config *config) {
-    *l = (struct client_ledger){.fd = -1, .owner = owner_of(config)};
+    *l = (struct client_ledger){
+        .fd = -1, .owner = owner_of(config), .is_synced = config->ledger_sync != 0};
     if (config->ledger == NULL) {
         return 0;
     }
@@ -117,6 +119,10 @@ int client_ledger_write(struct client_ledger *l, uint64_t incarnation,
     if (n != (ssize_t)sizeof(r)) {
         return tl_fail(TL_E_IO, "ledger %s: cannot be written: %s", l->path,
                        n < 0 ? strerror(errno) : "the disk is full");
+    }
+    if (l->is_synced && fdatasync(l->fd) != 0) {
+        return tl_fail(TL_E_IO, "ledger %s: cannot be synced: %s", l->path,
+                       strerror(errno));
     }
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,19 +113,41 @@ static int durable_everywhere(struct tl_client *c, uint64_t *ret_puts) {
     return 0;
 }
 
-static int out_of_time(struct tl_client *c) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        char why[256];
+/* "": nothing that an appender knows of. */
+static void trouble_of(struct tl_client *c, char *ret_why, size_t size) {
+    char why[256] = "";
+    ret_why[0] = '\0';
+    for (uint32_t s = 0; s < c->shard_count && why[0] == '\0'; s++) {
         tl_appender_trouble(c->shards[s].appender, why, sizeof(why));
         if (why[0] != '\0') {
-            return tl_fail(TL_E_TIMEOUT,
-                           "shard %" PRIu32 ": its log acknowledged nothing within the "
-                           "worker's patience: %s",
-                           s, why);
+            (void)snprintf(ret_why, size, "shard %" PRIu32 ": %s", s, why);
         }
     }
+}
+
+static int out_of_time(struct tl_client *c) {
+    char why[320];
+    trouble_of(c, why, sizeof(why));
     return tl_fail(TL_E_TIMEOUT,
-                   "the log acknowledged nothing within the worker's patience");
+                   "the log acknowledged nothing within the worker's patience%s%s",
+                   why[0] != '\0' ? ": " : "", why);
+}
+
+/* Nothing has come for a while: the caller is told why, once. */
+static void tell_trouble(struct tl_client *c) {
+    char why[320];
+    trouble_of(c, why, sizeof(why));
+    if (why[0] != '\0' && !c->logged.has_complained && c->config.on_log != NULL) {
+        c->logged.has_complained = true;
+        c->config.on_log(c->config.ctx, why);
+    }
+}
+
+static void tell_relief(struct tl_client *c) {
+    if (c->logged.has_complained) {
+        c->logged.has_complained = false;
+        c->config.on_log(c->config.ctx, "");
+    }
 }
 
 /* Until an appender has news, or the deadline: then TL_E_TIMEOUT. */
@@ -149,6 +172,9 @@ static int await_news(struct tl_client *c, int64_t deadline_ms) {
     if (n < 0 && errno != EINTR) {
         return tl_fail(TL_E_IO, "client: poll: %s", strerror(errno));
     }
+    if (n == 0) {
+        tell_trouble(c);
+    }
     return n > 0 && polled[c->shard_count].revents != 0
                ? tl_fail(TL_E_INTERRUPTED, "client: interrupted")
                : 0;
@@ -158,6 +184,9 @@ int client_logged_wait(struct tl_client *c, uint64_t puts, int64_t deadline_ms) 
     for (;;) {
         uint64_t durable = 0;
         int rc = durable_everywhere(c, &durable);
+        if (rc == 0 && durable >= puts) {
+            tell_relief(c);
+        }
         if (rc != 0 || durable >= puts) {
             return rc;
         }
@@ -227,6 +256,7 @@ int client_logged_collect(struct tl_client *c) {
     if (n == 0) {
         return 0;
     }
+    tell_relief(c);
     uint64_t sequence = l->pending[n - 1].sequence;
     l->pending_count -= n;
     memmove(l->pending, l->pending + n, l->pending_count * sizeof(*l->pending));

@@ -121,8 +121,8 @@ static int begin_alone(struct tl_client *c) {
                                                                : c->weights.memory[0];
     for (uint32_t s = 0; s < c->shard_count; s++) {
         c->shards[s].held = (struct tl_direct_held){.version = version};
+        c->shards[s].is_away = true;
     }
-    c->logged.is_away = true;
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* logged_push.c - a gradient to the log, and weights from the servers that read it.
+/* logged_push.c - a gradient to the log, and what becomes of it.
  *
  * async: acknowledged once it is durable, while the next one is computed; weights are
  * those with the gradient before it in them, so that nobody runs ahead of a server that
@@ -12,11 +12,6 @@
 
 #include <inttypes.h>
 
-#define SILENT_MS                                                                      \
-    2000            /* a server that says nothing is not there; it answers in 1000     \
-                     */
-#define AWAY_MS  10 /* wait for one that was not there, and may be back */
-#define SLICE_MS 5  /* between two looks at whether it is there */
 #define AGAIN_MS                                                                       \
     3000 /* a server that says nothing of a gradient may never have seen it */
 #define LEAVE_MS 2000
@@ -51,160 +46,16 @@ static int put_gradient(struct tl_client *c, uint64_t sequence, int64_t deadline
     return 0;
 }
 
-/* ---- weights --------------------------------------------------------------------- */
-
-static int begin_pull(struct tl_client *c, uint64_t sequence) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        struct client_shard *shard = &c->shards[s];
-        const struct tl_direct_request pull = {
-            .op = TL_DIRECT_PULL,
-            .held = shard->held,
-            .weights = c->weights.back + shard->first,
-            .incarnation = c->incarnation,
-            .sequence = sequence,
-            .only_newer = sequence != 0,
-        };
-        int rc = tl_direct_begin(shard->direct, &pull, tl_now_ms());
-        if (rc != 0) {
-            client_exchange_cancel(c);
-            return rc;
-        }
-    }
-    return 0;
-}
-
-/* Nothing can be asked of a shard that has never said who it is; to be connected is all
- * that can be tried then. */
-static int begin_greeting(struct tl_client *c) {
-    const struct tl_direct_request greet = {.op = TL_DIRECT_GREET};
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        int rc = tl_direct_begin(c->shards[s].direct, &greet, tl_now_ms());
-        if (rc != 0) {
-            client_exchange_cancel(c);
-            return rc;
-        }
-    }
-    return 0;
-}
-
-static bool is_greeted(const struct tl_client *c) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        if (tl_direct_welcome(c->shards[s].direct) == NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Is a server that did not answer not even being tried again just now? */
-static bool is_in_trouble(const struct tl_client *c) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        const struct client_shard *shard = &c->shards[s];
-        if (shard->status == TL_E_BUSY && tl_direct_fd(shard->direct) < 0 &&
-            tl_direct_trouble(shard->direct)[0] != '\0') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void weights_came(struct tl_client *c) {
-    client_weights_take(c);
-    c->logged.is_pulling = false;
-    c->logged.is_away = false;
-    c->logged.updates = 0;
-    c->logged.bytes = 0;
-}
-
-/* Go on with the pull under way, or begin one. TL_E_BUSY: no weights yet; the pull goes
- * on with the next call. */
-static int pull_some(struct tl_client *c, int64_t deadline_ms, bool *ret_ended) {
-    struct client_logged *l = &c->logged;
-    bool is_first = !l->is_pulling;
-    bool was_greeted = is_greeted(c);
-    int rc = 0;
-    if (is_first) {
-        rc = was_greeted ? begin_pull(c, l->before) : begin_greeting(c);
-    }
-    if (rc == 0) {
-        l->is_pulling = true;
-        rc = client_exchange_some(c, is_first, deadline_ms, ret_ended);
-    }
-    if (rc == TL_E_BUSY) {
-        return rc;
-    }
-    l->is_pulling = false;
-    if (rc == 0 && !was_greeted) {
-        return TL_E_BUSY; /* now it can be asked */
-    }
-    if (rc == 0) {
-        weights_came(c);
-    }
-    return rc;
-}
-
-static bool is_at_bound(const struct tl_client *c) {
-    return c->logged.updates >= c->config.max_pending_updates ||
-           c->logged.bytes >= c->config.max_pending_bytes;
-}
-
-static int never_came(const struct tl_client *c) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        const char *why = tl_direct_trouble(c->shards[s].direct);
-        if (why[0] != '\0') {
-            return tl_fail(TL_E_TIMEOUT,
-                           "shard %" PRIu32
-                           ": no weights within the worker's patience: %s",
-                           s, why);
-        }
-    }
-    return tl_fail(TL_E_TIMEOUT, "no weights within the worker's patience");
-}
-
-/* Since when no server has sent a byte. */
-static int64_t silent_ms(struct tl_client *c, int64_t now_ms) {
-    struct client_logged *l = &c->logged;
-    uint64_t received = 0;
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        struct tl_direct_stats stats;
-        tl_direct_stats(c->shards[s].direct, &stats);
-        received += stats.bytes_received;
-    }
-    if (received != l->heard_bytes || !l->is_pulling) {
-        l->heard_bytes = received;
-        l->heard_ms = now_ms;
-    }
-    return now_ms - l->heard_ms;
-}
-
-/* Weights if they can be had; TL_E_BUSY if one may go on without. */
-static int pull_async(struct tl_client *c, int64_t deadline_ms, bool *ret_ended) {
-    struct client_logged *l = &c->logged;
-    bool must_wait = c->config.while_away == TL_AWAY_WAIT || is_at_bound(c);
-    int64_t until_ms = must_wait || !l->is_away ? deadline_ms : tl_now_ms() + AWAY_MS;
-    int rc = TL_E_BUSY;
-    while (rc == TL_E_BUSY) {
-        int64_t now_ms = tl_now_ms();
-        bool is_gone = is_in_trouble(c) || silent_ms(c, now_ms) > SILENT_MS;
-        if (!must_wait && is_gone && l->is_pulling) {
-            until_ms = now_ms; /* one look, and on */
-        }
-        int64_t slice_ms = now_ms + SLICE_MS < until_ms ? now_ms + SLICE_MS : until_ms;
-        rc = pull_some(c, slice_ms, ret_ended);
-        if (rc == TL_E_BUSY && tl_now_ms() >= until_ms) {
-            l->is_away = true;
-            return must_wait ? never_came(c) : TL_E_BUSY;
-        }
-    }
-    return rc;
-}
-
-/* On the copy that the caller reads; a server's weights replace it. */
+/* On the copy that the caller reads, where no server's weights have come. */
 static void step_locally(struct tl_client *c, const float *gradient) {
     float *w = c->weights.front;
     const float rate = (float)c->config.local_rate;
-    for (uint64_t i = 0; i < c->parameters; i++) {
-        w[i] -= rate * gradient[i];
+    for (uint32_t s = 0; s < c->shard_count; s++) {
+        const struct client_shard *shard = &c->shards[s];
+        const uint64_t end = shard->first + (shard->is_away ? shard->count : 0);
+        for (uint64_t i = shard->first; i < end; i++) {
+            w[i] -= rate * gradient[i];
+        }
     }
 }
 
@@ -214,7 +65,7 @@ static int push_async(struct tl_client *c, const float *gradient, bool pull,
     if (rc != 0 || !pull) {
         return rc == 0 ? client_logged_wait(c, c->logged.puts, deadline_ms) : rc;
     }
-    rc = pull_async(c, deadline_ms, ret_ended);
+    rc = client_logged_pull(c, deadline_ms, ret_ended);
     if (rc == TL_E_BUSY) {
         rc = 0;
         c->stats.without_server++;
@@ -243,10 +94,13 @@ static int await_decision(struct tl_client *c, uint64_t sequence, int64_t deadli
     uint64_t asked_in = epochs(c);
     for (;;) {
         int64_t again_ms = tl_now_ms() + AGAIN_MS;
-        int rc = begin_pull(c, sequence);
+        int rc = client_logged_ask(c, sequence);
         if (rc == 0) {
             rc = client_exchange_patiently(
                 c, again_ms < deadline_ms ? again_ms : deadline_ms, ret_ended);
+        }
+        if (rc != 0) {
+            client_logged_forget(c);
         }
         if (rc != TL_E_TIMEOUT || tl_now_ms() >= deadline_ms) {
             return rc;
@@ -297,7 +151,7 @@ static int push_in_step(struct tl_client *c, uint64_t sequence, bool pull,
         return rc;
     }
     sum_up(c, total);
-    weights_came(c);
+    client_logged_take(c);
     if (total->refused > 0) {
         c->stats.refused++;
         return come_back(c, deadline_ms, total);

@@ -33,9 +33,8 @@ int tl_client_pull(struct tl_client *c, bool only_newer) {
     if (c->weights.front == NULL) {
         return tl_fail(TL_E_INVALID, "client: pull before a join");
     }
-    if (c->logged.is_pulling) {
-        client_exchange_cancel(c);
-        c->logged.is_pulling = false;
+    if (c->config.log != NULL) {
+        client_logged_forget(c);
     }
     int rc = client_pull_begin(c, only_newer);
     if (rc == 0) {

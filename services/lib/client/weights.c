@@ -75,3 +75,13 @@ void client_weights_take(struct tl_client *c) {
     }
     swap(&c->weights);
 }
+
+void client_weights_take_slice(struct tl_client *c, uint32_t s) {
+    struct client_shard *shard = &c->shards[s];
+    const struct tl_direct_result *result = tl_direct_result(shard->direct);
+    if (result->has_weights) {
+        shard->held = result->held;
+        memcpy(c->weights.front + shard->first, c->weights.back + shard->first,
+               shard->count * sizeof(float));
+    }
+}

@@ -55,6 +55,7 @@ static int take_config(struct tl_log *log, const struct tl_log_config *c) {
     log->shards = c->shards;
     log->record_bytes = c->record_bytes;
     log->max_bytes = c->max_bytes;
+    log->is_trimmed = !c->keeps_all;
     log->max_entry_bytes =
         c->max_entry_bytes != 0 ? c->max_entry_bytes : LOG_ENTRY_BYTES;
     if (log->max_entry_bytes < LOG_ENTRY_LEAST) {
@@ -114,14 +115,11 @@ int tl_log_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
 }
 
 /* Who starts after `position` may need the parts before it. */
-int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position,
+int tl_log_trim(struct tl_log *log, uint32_t shard, uint64_t position, uint64_t covered,
                 int64_t deadline_ms) {
-    return position > log->span
-               ? log->ops->trim(log, shard,
-                                TL_MUTATE(trimmed_too_far) ? position + 4
-                                                           : position - log->span,
-                                deadline_ms)
-               : 0;
+    uint64_t below = position > log->span ? position - log->span : 0;
+    return log->ops->trim(log, shard, TL_MUTATE(trimmed_too_far) ? position + 4 : below,
+                          covered, deadline_ms);
 }
 
 int tl_log_erase(struct tl_log *log, int64_t deadline_ms) {

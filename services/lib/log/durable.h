@@ -64,7 +64,7 @@ struct log_ops {
     int (*create)(struct tl_log *log, int64_t deadline_ms, char *ret_note, size_t size);
     int (*range)(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
                  uint64_t *ret_first, uint64_t *ret_next);
-    int (*trim)(struct tl_log *log, uint32_t shard, uint64_t position,
+    int (*trim)(struct tl_log *log, uint32_t shard, uint64_t position, uint64_t covered,
                 int64_t deadline_ms);
     int (*erase)(struct tl_log *log, int64_t deadline_ms);
     int (*bytes)(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
@@ -93,6 +93,7 @@ struct tl_log {
     uint64_t identity;
     uint32_t shards;
     uint64_t max_bytes, max_entry_bytes, record_bytes, span;
+    bool is_trimmed;
     uint32_t replication, min_insync;
     _Atomic uint32_t users; /* appenders and readers */
     void *driver;           /* redis_log.c's, kafka_log.c's */

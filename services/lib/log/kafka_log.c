@@ -179,6 +179,25 @@ static void kafka_close(struct tl_log *log) {
     free(d);
 }
 
+/* The offset of a moment: RD_KAFKA_OFFSET_BEGINNING, _END. To ask for both at once
+ * there is rd_kafka_query_watermark_offsets(), which may wait long beyond its deadline.
+ */
+static rd_kafka_resp_err_t query_offset(rd_kafka_t *handle, const struct kafka_log *d,
+                                        uint32_t shard, int64_t moment,
+                                        int64_t *ret_offset) {
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *asked =
+        rd_kafka_topic_partition_list_add(list, d->topic, (int32_t)shard);
+    asked->offset = moment;
+    rd_kafka_resp_err_t error = rd_kafka_offsets_for_times(handle, list, QUESTION_MS);
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        error = list->elems[0].err;
+        *ret_offset = list->elems[0].offset;
+    }
+    rd_kafka_topic_partition_list_destroy(list);
+    return error;
+}
+
 static int kafka_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
                        uint64_t *ret_first, uint64_t *ret_next) {
     struct kafka_log *d = log->driver;
@@ -188,8 +207,11 @@ static int kafka_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
         int64_t low = 0;
         int64_t high = 0;
         char why[256];
-        rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-            handle, d->topic, (int32_t)shard, &low, &high, QUESTION_MS);
+        rd_kafka_resp_err_t error =
+            query_offset(handle, d, shard, RD_KAFKA_OFFSET_BEGINNING, &low);
+        if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+            error = query_offset(handle, d, shard, RD_KAFKA_OFFSET_END, &high);
+        }
         if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
             *ret_first = (uint64_t)low + 1;
             *ret_next = (uint64_t)high + 1;

@@ -58,7 +58,7 @@ TL_MUST_USE int kafka_settings(const char *url, const json_t *settings,
                                uint64_t max_entry_bytes, rd_kafka_conf_t **ret_conf);
 /* kafka_topic.c */
 int kafka_create(struct tl_log *log, int64_t deadline_ms, char *ret_note, size_t size);
-int kafka_trim(struct tl_log *log, uint32_t shard, uint64_t position,
+int kafka_trim(struct tl_log *log, uint32_t shard, uint64_t position, uint64_t covered,
                int64_t deadline_ms);
 int kafka_erase(struct tl_log *log, int64_t deadline_ms);
 /* The handle for questions and orders. */

@@ -27,9 +27,10 @@ struct redis_appender {
 
 /* 0: the stream holds as much as it may; else the position. */
 static const char *const append_script =
-    "local used = tonumber(redis.call('GET', KEYS[3]) or '0') "
+    "local used = redis.call('GET', KEYS[3]) or 0 "
+    "local open = used - (redis.call('GET', KEYS[4]) or 0) "
     "local size = string.len(ARGV[1]) "
-    "if used > 0 and used + size > tonumber(ARGV[2]) then return 0 end "
+    "if open > 0 and open + size > tonumber(ARGV[2]) then return 0 end "
     "local id = redis.call('XADD', KEYS[1], '0-*', 'f', ARGV[1]) "
     "redis.call('RPUSH', KEYS[2], size) "
     "redis.call('INCRBY', KEYS[3], size) "
@@ -48,18 +49,19 @@ static int send_entry(struct redis_appender *d, const struct append_entry *e,
     redisReply *reply = NULL;
     size_t limit_size =
         (size_t)snprintf(limit, sizeof(limit), "%" PRIu64, d->owner->log->max_bytes);
-    const char *argv[] = {
-        "EVAL",        append_script,          "3",  d->keys.stream, d->keys.sizes,
-        d->keys.bytes, (const char *)e->bytes, limit};
+    const char *argv[] = {"EVAL",          append_script,          "4",
+                          d->keys.stream,  d->keys.sizes,          d->keys.bytes,
+                          d->keys.covered, (const char *)e->bytes, limit};
     const size_t sizes[] = {4,
                             strlen(append_script),
                             1,
                             strlen(d->keys.stream),
                             strlen(d->keys.sizes),
                             strlen(d->keys.bytes),
+                            strlen(d->keys.covered),
                             e->size,
                             limit_size};
-    int rc = tl_redis_command_sized(d->redis, 8, argv, sizes, &reply);
+    int rc = tl_redis_command_sized(d->redis, 9, argv, sizes, &reply);
     if (rc != 0) {
         return rc;
     }
@@ -132,8 +134,13 @@ static int bring(struct redis_appender *d, const struct append_entry *e,
         if (rc == 0) {
             appender_trouble(d->owner, "");
         } else if (rc == TL_E_BUSY) {
-            appender_trouble(d->owner, "the log holds log.max_bytes: it waits for a "
-                                       "checkpoint, below which it may be trimmed");
+            appender_trouble(d->owner, d->owner->log->is_trimmed
+                                           ? "the log holds as much beyond the newest "
+                                             "checkpoint as log.max_bytes allows: it "
+                                             "waits for the next one"
+                                           : "the log holds log.max_bytes, and with "
+                                             "log.trim off it will not shrink: start "
+                                             "again with more");
         } else {
             appender_trouble(d->owner, tl_error_text());
         }

@@ -34,6 +34,8 @@ void redis_keys_of(const struct tl_log *log, uint32_t shard, struct redis_keys *
                    log->name, shard);
     (void)snprintf(ret->bytes, sizeof(ret->bytes), "tl:{%s}:log:%" PRIu32 ":bytes",
                    log->name, shard);
+    (void)snprintf(ret->covered, sizeof(ret->covered),
+                   "tl:{%s}:log:%" PRIu32 ":covered", log->name, shard);
 }
 
 int redis_position(const redisReply *id, uint64_t *ret_position) {
@@ -191,26 +193,43 @@ static int redis_range(struct tl_log *log, uint32_t shard, int64_t deadline_ms,
     return rc;
 }
 
+/* `sizes` has a number for each entry held, so that bytes are counted without reading
+ * them. The stream's positions have no gaps: how many entries are covered is known. */
 static const char *const trim_script =
-    "local n = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1]) "
-    "local sum = 0 "
-    "for i = 0, n - 1, 1000 do "
-    "  for _, s in ipairs(redis.call('LRANGE', KEYS[2], i, math.min(n, i + 1000) - 1)) "
-    "do sum = sum + s end "
+    "local function sum(count) "
+    "  local bytes = 0 "
+    "  for i = 0, count - 1, 1000 do "
+    "    for _, s in ipairs(redis.call('LRANGE', KEYS[2], i, "
+    "                                  math.min(count, i + 1000) - 1)) "
+    "    do bytes = bytes + s end "
+    "  end "
+    "  return bytes "
     "end "
-    "if n > 0 then redis.call('LTRIM', KEYS[2], n, -1) "
-    "  redis.call('DECRBY', KEYS[3], sum) end "
+    "if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end "
+    "local n = redis.call('XTRIM', KEYS[1], 'MINID', '0-' .. ARGV[1]) "
+    "if n > 0 then "
+    "  redis.call('DECRBY', KEYS[3], sum(n)) "
+    "  redis.call('LTRIM', KEYS[2], n, -1) "
+    "end "
+    "local held = redis.call('LLEN', KEYS[2]) "
+    "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1] "
+    "local covered = 0 "
+    "if first then covered = ARGV[2] - string.sub(first[1], 3) + 1 end "
+    "redis.call('SET', KEYS[4], sum(math.max(0, math.min(held, covered)))) "
     "return n";
 
 static int redis_trim(struct tl_log *log, uint32_t shard, uint64_t position,
-                      int64_t deadline_ms) {
+                      uint64_t covered, int64_t deadline_ms) {
     struct redis_keys k;
-    char id[32];
+    char first[24];
+    char last[24];
     redisReply *reply = NULL;
     redis_keys_of(log, shard, &k);
-    (void)snprintf(id, sizeof(id), "0-%" PRIu64, position + 1);
-    const char *argv[] = {"EVAL", trim_script, "3", k.stream, k.sizes, k.bytes, id};
-    int rc = command(log, deadline_ms, 7, argv, &reply);
+    (void)snprintf(first, sizeof(first), "%" PRIu64, position + 1);
+    (void)snprintf(last, sizeof(last), "%" PRIu64, covered);
+    const char *argv[] = {"EVAL",  trim_script, "4",   k.stream, k.sizes,
+                          k.bytes, k.covered,   first, last};
+    int rc = command(log, deadline_ms, 9, argv, &reply);
     if (rc == 0) {
         freeReplyObject(reply);
     }
@@ -223,8 +242,8 @@ static int redis_erase(struct tl_log *log, int64_t deadline_ms) {
         struct redis_keys k;
         redisReply *reply = NULL;
         redis_keys_of(log, s, &k);
-        const char *argv[] = {"DEL", k.stream, k.sizes, k.bytes};
-        rc = command(log, deadline_ms, 4, argv, &reply);
+        const char *argv[] = {"DEL", k.stream, k.sizes, k.bytes, k.covered};
+        rc = command(log, deadline_ms, 5, argv, &reply);
         if (rc == 0) {
             freeReplyObject(reply);
         }

@@ -1,7 +1,10 @@
 /* redis_log.h - what the files of the Redis log share.
  *
  * A shard's log is a stream with the ids 0-1, 0-2, ..., the list of its entries' sizes,
- * and their sum, which bounds it. Both change together with it, in one script. */
+ * their sum, and how much of that a checkpoint covers. All change together with it, in
+ * one script. What no checkpoint covers is bounded, and not the whole: a log that an
+ * outage has filled may hold nothing that could be trimmed, and a new checkpoint must
+ * let the workers go on all the same. */
 #ifndef TL_LOG_REDIS_LOG_H
 #define TL_LOG_REDIS_LOG_H
 
@@ -14,6 +17,7 @@
 
 struct redis_keys {
     char stream[REDIS_KEY_MAX], sizes[REDIS_KEY_MAX], bytes[REDIS_KEY_MAX];
+    char covered[REDIS_KEY_MAX];
 };
 
 struct redis_log {

@@ -343,7 +343,7 @@ static bool drain_is_over(const struct server *s) {
     tl_serve_stats(s->serve, &stats);
     struct tl_member_entry checkpointer;
     bool is_watched =
-        s->job.strategy == TL_STRATEGY_CHECKPOINT && s->member != NULL &&
+        tl_job_has_store(&s->job) && s->follow.log == NULL && s->member != NULL &&
         tl_member_find(s->member, TL_ROLE_CHECKPOINTER, 0, &checkpointer) == 0;
     return !is_watched || stats.snapshots > s->drain_snapshots ||
            checkpointer.version >= tl_fold_version(s->fold) ||
