@@ -35,8 +35,8 @@ bool tl_job_is_logged(const struct tl_job *job) {
 static int check_log(const struct tl_job *job) {
     bool is_direct = job->log[0] == '\0' || strcmp(job->log, "direct:") == 0;
     if (job->recovery == TL_RECOVERY_REPLAY && !tl_job_has_store(job)) {
-        return tl_fail(TL_E_CONFIG, "\"recovery\" is \"replay\", but with the strategy "
-                                    "\"none\" nothing recovers");
+        return tl_fail(TL_E_CONFIG, "\"recovery\" is \"replay\", which is of use with "
+                                    "the strategies \"checkpoint\" and \"stateless\"");
     }
     if (tl_job_is_logged(job) && strcmp(job->log, "direct:") == 0) {
         return tl_fail(TL_E_CONFIG,
