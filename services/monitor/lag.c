@@ -48,8 +48,8 @@ void monitor_lag_measure(struct monitor *m) {
         }
         s->has_lag =
             tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) == 0 &&
-            next > 0 && (double)(next - 1) >= s->position;
-        s->lag = s->has_lag ? (double)(next - 1) - s->position : 0.0;
+            next > 0 && (double)(next - 1) >= s->log_position;
+        s->lag = s->has_lag ? (double)(next - 1) - s->log_position : 0.0;
         if (s->has_lag) {
             show(shard, s->lag);
         }

@@ -4,6 +4,7 @@
  *   loop.c       when to sample, when the job is over
  *   observe.c    the newest weights, and what they score on the test set
  *   processes.c  who is there, and what each says of itself
+ *   chain.c      who has which place in a chain
  *   lag.c        how far servers are behind a durable log
  *   sample.c     all of that as one line of the timeline
  *   events.c     comings and goings as lines of the timeline
@@ -134,7 +135,9 @@ struct monitor_process {
     double resident_bytes;
     double held_bytes;                   /* a checkpointer's, in the store */
     double load_seconds, replay_seconds; /* a server's, at its start */
-    double position;                     /* a server's, in its log */
+    double log_position;                 /* a server's */
+    const char *position; /* a replica's, in its chain: "head", ...; NULL: none */
+    uint32_t place;       /* ... counted from the head */
     bool has_lag;
     double lag; /* a server's: records in its log that it has not folded */
 #define FIELD(field, metric) struct monitor_counter field;
@@ -215,6 +218,10 @@ void monitor_events_write(struct monitor *m);
 /* processes.c: look at the roster, and ask every service in it for its metrics, within
  * 2 s; remember when that was. */
 void monitor_measure(struct monitor *m);
+/* chain.c: is this entry another name of a process that has an entry of its own? */
+bool monitor_is_double(const struct monitor *m, enum tl_role role);
+/* ... and ask Redis for the chains' configurations. */
+void monitor_chain_measure(struct monitor *m);
 /* lag.c: ask the log, if there is a durable one, how long it is. */
 void monitor_lag_measure(struct monitor *m);
 /* Lowest version that the shards' servers announce; false while one is not there. */

@@ -93,7 +93,7 @@ static void read_metrics(struct monitor_process *s, const char *text) {
     count(&s->received_bytes, text, "throughline_received_bytes_total", NULL);
     (void)tl_metrics_find(text, "throughline_snapshot_held_bytes", NULL,
                           &s->held_bytes);
-    (void)tl_metrics_find(text, "throughline_log_position", NULL, &s->position);
+    (void)tl_metrics_find(text, "throughline_log_position", NULL, &s->log_position);
     (void)tl_metrics_find(text, "throughline_load_seconds", NULL, &s->load_seconds);
     (void)tl_metrics_find(text, "throughline_replay_seconds", NULL, &s->replay_seconds);
     count(&s->wait_seconds, text, "throughline_worker_wait_seconds_total", NULL);
@@ -126,8 +126,10 @@ static void measure(struct monitor_process *s, int64_t deadline_ms) {
     }
 }
 
-static void measure_all(struct monitor_processes *p, const struct tl_member *m) {
-    size_t n = m != NULL ? tl_member_list(m, p->roster, TL_MEMBERS_MAX) : 0;
+static void measure_all(struct monitor *m) {
+    struct monitor_processes *p = &m->processes;
+    size_t n =
+        m->member != NULL ? tl_member_list(m->member, p->roster, TL_MEMBERS_MAX) : 0;
     int64_t deadline_ms = tl_now_ms() + TOTAL_MS;
     for (size_t i = 0; i < p->count; i++) {
         p->list[i].is_alive = false;
@@ -142,6 +144,8 @@ static void measure_all(struct monitor_processes *p, const struct tl_member *m) 
             s->entry = *e;
             s->is_alive = true;
             s->has_left = false;
+        }
+        if (s != NULL && !monitor_is_double(m, e->role)) {
             measure(s, deadline_ms);
         }
     }
@@ -163,7 +167,8 @@ bool monitor_announced_version(const struct monitor *m, uint64_t *ret_version) {
 
 void monitor_measure(struct monitor *m) {
     tl_health_beat();
-    measure_all(&m->processes, m->member);
+    measure_all(m);
+    monitor_chain_measure(m);
     monitor_lag_measure(m);
     m->measured_at = tl_now_seconds();
     m->is_announced = monitor_announced_version(m, &m->announced);

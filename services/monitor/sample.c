@@ -62,19 +62,29 @@ static json_t *backends(const struct monitor_processes *p) {
     return o;
 }
 
-static const struct monitor_process *first_server(const struct monitor_processes *p) {
+/* Who has folded most of shard 0; NULL: nobody was seen. */
+static const struct monitor_process *first_server(const struct monitor *m) {
+    const struct monitor_processes *p = &m->processes;
+    const uint32_t replicas = tl_job_replicas(&m->job);
+    const struct monitor_process *most = NULL;
     for (size_t i = 0; i < p->count; i++) {
-        if (p->list[i].role == TL_ROLE_SERVER && p->list[i].index == 0) {
-            return &p->list[i];
+        const struct monitor_process *s = &p->list[i];
+        const bool holds = replicas > 0
+                               ? s->role == TL_ROLE_REPLICA && s->index < replicas
+                               : s->role == TL_ROLE_SERVER && s->index == 0;
+        if (holds &&
+            (most == NULL || total(&s->staleness[MONITOR_STALENESS_BOUNDS]) >
+                                 total(&most->staleness[MONITOR_STALENESS_BOUNDS]))) {
+            most = s;
         }
     }
-    return NULL;
+    return most;
 }
 
 /* Shard 0's: the shards fold the same gradients. From cumulative counts to one count
  * for each range. */
-static json_t *staleness(const struct monitor_processes *p) {
-    const struct monitor_process *server = first_server(p);
+static json_t *staleness(const struct monitor *m) {
+    const struct monitor_process *server = first_server(m);
     if (server == NULL) {
         return json_null();
     }
@@ -101,7 +111,28 @@ static const char *state_name(const struct monitor_process *s) {
     return names[s->entry.state <= TL_MEMBER_LEAVING ? s->entry.state : 0];
 }
 
-static json_t *process(const struct monitor_process *s) {
+/* What only who holds a shard has to say. */
+static void add_shard(const struct monitor *m, const struct monitor_process *s,
+                      json_t *o) {
+    const uint32_t replicas = tl_job_replicas(&m->job);
+    if (s->role == TL_ROLE_REPLICA && replicas > 0) {
+        (void)json_object_set_new(o, "shard",
+                                  json_integer((json_int_t)(s->index / replicas)));
+        (void)json_object_set_new(o, "position",
+                                  s->position != NULL ? json_string(s->position)
+                                                      : json_null());
+        (void)json_object_set_new(o, "place", json_integer((json_int_t)s->place));
+    }
+    if ((s->role == TL_ROLE_SERVER || s->role == TL_ROLE_REPLICA) && s->is_measured) {
+        (void)json_object_set_new(o, "load_seconds", json_real(s->load_seconds));
+        (void)json_object_set_new(o, "replay_seconds", json_real(s->replay_seconds));
+    }
+    if (s->has_lag) {
+        (void)json_object_set_new(o, "lag", whole(s->lag));
+    }
+}
+
+static json_t *process(const struct monitor *m, const struct monitor_process *s) {
     char service[MONITOR_NAME_MAX];
     monitor_name(s->role, s->index, service);
     json_t *o =
@@ -112,13 +143,7 @@ static json_t *process(const struct monitor_process *s) {
                   s->is_measured ? whole(s->resident_bytes) : json_null(), "sent_bytes",
                   whole(total(&s->sent_bytes)), "received_bytes",
                   whole(total(&s->received_bytes)));
-    if (s->role == TL_ROLE_SERVER && s->is_measured) {
-        (void)json_object_set_new(o, "load_seconds", json_real(s->load_seconds));
-        (void)json_object_set_new(o, "replay_seconds", json_real(s->replay_seconds));
-    }
-    if (s->has_lag) {
-        (void)json_object_set_new(o, "lag", whole(s->lag));
-    }
+    add_shard(m, s, o);
     if (s->role == TL_ROLE_WORKER) {
         (void)json_object_set_new(o, "compute_seconds",
                                   json_real(total(&s->compute_seconds)));
@@ -139,10 +164,13 @@ static void measure_self(struct monitor *m) {
     }
 }
 
-static json_t *processes(const struct monitor_processes *p) {
+static json_t *processes(const struct monitor *m) {
+    const struct monitor_processes *p = &m->processes;
     json_t *list = json_array();
-    for (size_t i = 0; i < p->count && i < LISTED_MAX; i++) {
-        (void)json_array_append_new(list, process(&p->list[i]));
+    for (size_t i = 0; i < p->count && json_array_size(list) < LISTED_MAX; i++) {
+        if (!monitor_is_double(m, p->list[i].role)) {
+            (void)json_array_append_new(list, process(m, &p->list[i]));
+        }
     }
     return list;
 }
@@ -172,8 +200,8 @@ static json_t *measurement(const struct monitor *m) {
     size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
     bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
     return json_pack("{s:b, s:o, s:o, s:o, s:o, s:I}", "redis", has_redis, "gradients",
-                     gradients(p), "backends", backends(p), "staleness", staleness(p),
-                     "processes", processes(p), "processes_omitted",
+                     gradients(p), "backends", backends(p), "staleness", staleness(m),
+                     "processes", processes(m), "processes_omitted",
                      (json_int_t)omitted);
 }
 

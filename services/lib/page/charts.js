@@ -40,10 +40,12 @@ function drawBands(u, bands) {
     ctx.moveTo(at(b.from), bbox.top);
     ctx.lineTo(at(b.from), bbox.top + bbox.height);
     ctx.stroke();
-    const label = `✕ ${b.service}`, x = at(b.from) + 3 * devicePixelRatio;
+    const label = `✕ ${b.service}`, gap = 3 * devicePixelRatio, width = ctx.measureText(label).width;
+    const fits = at(b.from) + gap + width <= bbox.left + bbox.width; /* else it is to the left of its line */
+    const x = fits ? at(b.from) + gap : at(b.from) - gap - width;
     if (x < written) continue;
     ctx.fillText(label, x, bbox.top + 2);
-    written = x + ctx.measureText(label).width;
+    written = x + width;
   }
   ctx.restore();
 }

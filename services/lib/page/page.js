@@ -60,12 +60,13 @@ class Run {
   note(e) {
     const open = this.bands.findLast((b) => b.service === e.service && !b.isOver);
     /* That a killed service is down may be told when it is up again. */
-    const isKnown = this.bands.some((b) => b.service === e.service && e.t >= b.from && e.t <= (b.to ?? Infinity));
+    const isKnown = this.bands.some((b) => b.service === e.service && e.t >= b.from && (b.started == null || e.t <= (b.to ?? Infinity)));
     if (e.event === "kill" || (e.event === "down" && !isKnown)) {
       if (open) open.isOver = true;
       this.bands.push({ service: e.service, from: e.t });
-    } else if (open && e.event === "restart") {
-      open.started = e.t;
+    } else if (e.event === "restart") {
+      const last = this.bands.findLast((b) => b.service === e.service);
+      if (last) last.started ??= e.t; /* a chain goes on before its dead replica is back */
     } else if (open && e.event === "back") {
       open.started ??= e.t;
       open.to = e.t;
@@ -140,6 +141,7 @@ function curve(title, className, series, axes, ...values) {
   };
 }
 const upwards = { range: (u, a, b) => [0, Math.max(b * 1.05, 1e-9)] };
+const counts = { range: (u, a, b) => [0, Math.max(b * 1.05, 1)] };
 const quality = curve("Test accuracy and loss", "wide two",
   [{ label: "accuracy", format: percent, spanGaps: true }, { label: "loss", scale: "loss", dash: [6, 4], spanGaps: true }],
   { accuracy: { label: "accuracy", range: [0, 1] }, loss: { label: "loss (dashed)", ...upwards } },
@@ -150,10 +152,10 @@ const staleness = curve("Mean staleness", "",
   [{ label: "updates behind", color: "c3", spanGaps: true }], { s: { label: "updates", ...upwards } }, meanStaleness);
 /* Of a durable log: records that the slowest server has not folded. */
 const lag = curve("Lag of the log", "",
-  [{ label: "records", color: "c4" }], { n: { label: "records", ...upwards } },
+  [{ label: "records", color: "c4" }], { n: { label: "records", ...counts } },
   (s) => s.processes?.reduce((most, p) => (p.lag == null ? most : Math.max(most ?? 0, p.lag)), null));
 const losses = curve("Gradients that did not count", "",
-  [{ label: "lost", color: "bad" }, { label: "refused", color: "c1", dash: [6, 4] }], { n: { label: "gradients", ...upwards } },
+  [{ label: "lost", color: "bad" }, { label: "refused", color: "c1", dash: [6, 4] }], { n: { label: "gradients", ...counts } },
   (s) => s.gradients?.lost, (s) => s.gradients?.refused);
 
 function histogram(parent, run) {
@@ -179,12 +181,13 @@ function laneOf(p) {
   const shard = p.shard ?? (role === "server" ? Number(index) : null);
   return shard != null ? `shard ${shard}` : role === "worker" ? "workers" : "helpers";
 }
-/* Shards first, each from its head to its tail; then workers, then the rest. */
-const lanes = ["shard", "worker", "helper"], places = ["head", "middle", "tail"];
+/* Shards first, each from its head to its tail, who has no place last; then workers, then the rest. */
+const lanes = ["shard", "worker", "helper"];
+const placeOf = (p) => (p.position ? p.place : 99);
 const inOrder = (a, b) =>
   lanes.findIndex((l) => laneOf(a).startsWith(l)) - lanes.findIndex((l) => laneOf(b).startsWith(l)) ||
   laneOf(a).localeCompare(laneOf(b), "en", { numeric: true }) ||
-  places.indexOf(a.position) - places.indexOf(b.position) ||
+  placeOf(a) - placeOf(b) ||
   a.service.localeCompare(b.service, "en", { numeric: true });
 
 function ask(what, service) {
@@ -198,7 +201,7 @@ const button = (what, service) =>
 function card(p, share) {
   const isDown = p.state === "down", isGone = p.state === "gone";
   const sign = isDown ? "✕" : isGone ? "○" : "●";
-  return make("div", { className: `service ${isDown ? "down" : isGone ? "gone" : "up"}` },
+  return make("div", { className: `service ${isDown ? "down" : isGone ? "gone" : "up"} ${p.position ? "linked" : ""}` },
     make("p", {}, make("b", { textContent: p.service }), " ", p.position && make("span", { className: "badge", textContent: p.position })),
     make("p", { className: "state", textContent: `${sign} ${p.state}` }),
     make("p", { textContent: [p.epoch ? `epoch ${p.epoch}` : null, p.version ? `version ${number(p.version, 0)}` : null].filter(Boolean).join(", ") }),
@@ -247,6 +250,7 @@ function checkpoints(parent, run) {
   box.append(text, list);
   return () => {
     const all = run.events.filter((e) => e.event === "snapshot");
+    box.hidden = run.samples.length > 2 && !all.length;
     text.textContent = all.length ? `${all.length} so far; the newest is of version ${number(all.at(-1).version, 0)}` : "none so far";
     list.replaceChildren(...all.slice(-30).reverse().map((e) =>
       make("li", {}, make("time", { textContent: seconds(e.t) }), make("span", { textContent: `version ${number(e.version, 0)}` }))));

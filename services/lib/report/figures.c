@@ -110,11 +110,30 @@ static void add_failure(struct tl_figures *f, const char *service, const json_t 
     (void)snprintf(x->service, sizeof(x->service), "%s", service);
 }
 
-/* A lease that was over, or an epoch that another server took. */
-static void detect(struct tl_figures *f, double t) {
+/* A chain's head is replaced before it is started again. */
+static void note_restart(struct tl_figures *f, const char *service, double t) {
+    for (size_t i = f->failure_count; i > 0; i--) {
+        struct failure *x = &f->failures[i - 1];
+        if (strcmp(x->service, service) == 0) {
+            x->restarted = isnan(x->restarted) ? t : x->restarted;
+            return;
+        }
+    }
+}
+
+/* Is it about the process that was killed, or about who serves in its place? */
+static bool concerns(const struct failure *x, const char *service) {
+    return strcmp(x->service, service) == 0 ||
+           (strncmp(x->service, "replica/", 8) == 0 &&
+            strncmp(service, "server/", 7) == 0);
+}
+
+/* A lease was over, or another process has come: lines may come late. */
+static void detect(struct tl_figures *f, const char *service, double t) {
     for (size_t i = 0; i < f->failure_count; i++) {
         struct failure *x = &f->failures[i];
-        if (isnan(x->detected) && isnan(x->recovered) && t >= x->killed) {
+        if (isnan(x->detected) && concerns(x, service) && t >= x->killed &&
+            (isnan(x->recovered) || t <= x->recovered)) {
             x->detected = t;
         }
     }
@@ -131,11 +150,11 @@ static void add_event(struct tl_figures *f, const json_t *line) {
         add_failure(f, service, line);
     } else if (strcmp(event, "snapshot") == 0) {
         f->snapshots++;
-    } else if (strcmp(event, "epoch") == 0 ||
-               (open != NULL && strcmp(event, "down") == 0)) {
-        detect(f, value(line, "t"));
-    } else if (open != NULL && strcmp(event, "restart") == 0) {
-        open->restarted = value(line, "t");
+    } else if (strcmp(event, "epoch") == 0 || strcmp(event, "down") == 0 ||
+               strcmp(event, "back") == 0) {
+        detect(f, service, value(line, "t"));
+    } else if (strcmp(event, "restart") == 0) {
+        note_restart(f, service, value(line, "t"));
     } else if (open != NULL && strcmp(event, "recovered") == 0) {
         open->recovered = value(line, "t");
         open->resumed_from = value(line, "resumed_from");
@@ -182,7 +201,9 @@ static void add_start(struct tl_figures *f, const char *name, const json_t *p) {
             continue;
         }
         const double pid = value(p, "pid");
-        if (isnan(x->load_seconds) && !isnan(x->restarted) && pid != x->pid) {
+        const bool is_needed = isnan(x->recovered) || x->restarted < x->recovered;
+        if (isnan(x->load_seconds) && !isnan(x->restarted) && is_needed &&
+            pid != x->pid) {
             x->load_seconds = value(p, "load_seconds");
             x->replay_seconds = value(p, "replay_seconds");
         }

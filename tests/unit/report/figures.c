@@ -133,6 +133,24 @@ static void a_recovery_is_taken_apart(void **state) {
     json_decref(f);
 }
 
+/* The next replica has taken over long before the dead one is started again. */
+static void a_head_is_replaced_by_another(void **state) {
+    (void)state;
+    json_t *f = figures_of(
+        "{\"kind\":\"event\",\"event\":\"kill\",\"service\":\"replica/0\",\"t\":6}\n"
+        "{\"kind\":\"event\",\"event\":\"recovered\",\"service\":\"replica/0\","
+        "\"t\":6.5,\"restore_seconds\":0.3,\"resume_seconds\":0.2}\n"
+        "{\"kind\":\"event\",\"event\":\"back\",\"service\":\"server/0\",\"t\":6.25}\n"
+        "{\"kind\":\"event\",\"event\":\"down\",\"service\":\"worker/0\",\"t\":6.1}\n"
+        "{\"kind\":\"event\",\"event\":\"restart\",\"service\":\"replica/0\","
+        "\"t\":10}\n");
+    assert_figure(f, "recovery_seconds", 0.5);
+    assert_figure(f, "detection_seconds", 0.25);
+    assert_figure(f, "down_seconds", 4);
+    assert_unknown(f, "load_seconds");
+    json_decref(f);
+}
+
 /* The counters of the last sample; memory in the store over time. */
 static void stores_are_counted(void **state) {
     (void)state;
@@ -296,6 +314,7 @@ int main(void) {
         cmocka_unit_test(counters_are_the_last_ones),
         cmocka_unit_test(what_never_happened_is_not_known),
         cmocka_unit_test(a_recovery_is_taken_apart),
+        cmocka_unit_test(a_head_is_replaced_by_another),
         cmocka_unit_test(stores_are_counted),
         cmocka_unit_test(means_have_intervals),
         cmocka_unit_test(curves_are_averaged_where_all_are_known),

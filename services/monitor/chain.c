@@ -1,0 +1,54 @@
+/* chain.c - who has which place in the shards' chains.
+ *
+ * A head is in the roster twice, as a replica and as its shard's server: it is one
+ * process, and counted as the replica. */
+#include "monitor.h"
+
+#define ASK_MS 200
+
+bool monitor_is_double(const struct monitor *m, enum tl_role role) {
+    return role == TL_ROLE_SERVER && tl_job_replicas(&m->job) > 0;
+}
+
+static const char *position_of(uint32_t place, uint32_t count) {
+    return place == 0 ? "head" : place + 1 == count ? "tail" : "middle";
+}
+
+static struct monitor_process *replica(struct monitor *m, uint32_t shard,
+                                       uint32_t slot) {
+    return monitor_processes_find(&m->processes, TL_ROLE_REPLICA,
+                                  shard * tl_job_replicas(&m->job) + slot);
+}
+
+/* While Redis is away, the last places stay. */
+static void look_at(struct monitor *m, uint32_t shard) {
+    struct tl_chain_config c;
+    const uint32_t length = tl_job_replicas(&m->job);
+    if (tl_member_chain_config(m->member, shard, tl_now_ms() + ASK_MS, &c) != 0 ||
+        c.number == 0) {
+        return;
+    }
+    for (uint32_t slot = 0; slot < length; slot++) {
+        struct monitor_process *s = replica(m, shard, slot);
+        if (s != NULL) {
+            s->position = NULL;
+        }
+    }
+    for (uint32_t place = 0; place < c.count; place++) {
+        struct monitor_process *s = c.nodes[place].slot < length
+                                        ? replica(m, shard, c.nodes[place].slot)
+                                        : NULL;
+        if (s != NULL) {
+            s->position = position_of(place, c.count);
+            s->place = place;
+        }
+    }
+}
+
+void monitor_chain_measure(struct monitor *m) {
+    for (uint32_t shard = 0;
+         shard < m->job.shards && tl_job_replicas(&m->job) > 0 && m->member != NULL;
+         shard++) {
+        look_at(m, shard);
+    }
+}
