@@ -116,6 +116,8 @@ void tl_sum_free(struct tl_sum *s);
 void tl_sum_start(struct tl_sum *s, uint64_t header_checksum);
 void tl_sum_feed(struct tl_sum *s, const void *bytes, size_t size);
 uint64_t tl_sum_value(const struct tl_sum *s);
+/* The same for a payload that is in one piece. */
+uint64_t tl_sum_of(uint64_t header_checksum, const void *bytes, size_t size);
 void tl_trailer_encode(uint64_t sum, uint8_t buf[TL_TRAILER_BYTES]);
 uint64_t tl_trailer_decode(const uint8_t buf[TL_TRAILER_BYTES]);
 

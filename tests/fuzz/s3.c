@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (tl_s3_page(text, size, "run/", take, NULL, next) == 0) {
         must(strnlen(next, sizeof(next)) < sizeof(next));
     }
-    if (tl_s3_xml_find(text, size, "Error/Code", code, sizeof(code))) {
+    if (tl_s3_xml_find(text, size, "Error/Code", code, sizeof(code)) == 0) {
         must(strnlen(code, sizeof(code)) < sizeof(code));
     }
     return 0;

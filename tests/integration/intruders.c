@@ -80,17 +80,13 @@ static void assert_closed(int fd) {
 static uint8_t *frame(struct tl_header *h, const void *payload, size_t *ret_size) {
     *ret_size = TL_HEADER_BYTES + h->length + (h->length > 0 ? TL_TRAILER_BYTES : 0);
     uint8_t *bytes = malloc(*ret_size);
-    struct tl_sum *sum = NULL;
     assert_non_null(bytes);
     h->flags |= h->length > 0 ? TL_FLAG_CHECKSUM : 0;
     tl_header_encode(h, bytes);
     if (payload != NULL) {
-        assert_int_equal(tl_sum_new(&sum), 0);
-        tl_sum_start(sum, h->checksum);
-        tl_sum_feed(sum, payload, h->length);
         memcpy(bytes + TL_HEADER_BYTES, payload, h->length);
-        tl_trailer_encode(tl_sum_value(sum), bytes + TL_HEADER_BYTES + h->length);
-        tl_sum_free(sum);
+        tl_trailer_encode(tl_sum_of(h->checksum, payload, h->length),
+                          bytes + TL_HEADER_BYTES + h->length);
     }
     return bytes;
 }

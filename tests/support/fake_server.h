@@ -86,15 +86,9 @@ static inline bool fake_read_frame(int fd, struct tl_header *ret_header, void *p
     if (!has_sum) {
         return true;
     }
-    struct tl_sum *sum = NULL;
-    if (!fake_read(fd, tail, sizeof(tail)) || tl_sum_new(&sum) != 0) {
-        return false;
-    }
-    tl_sum_start(sum, ret_header->checksum);
-    tl_sum_feed(sum, payload, ret_header->length);
-    bool is_right = tl_sum_value(sum) == tl_trailer_decode(tail);
-    tl_sum_free(sum);
-    return is_right;
+    return fake_read(fd, tail, sizeof(tail)) &&
+           tl_sum_of(ret_header->checksum, payload, ret_header->length) ==
+               tl_trailer_decode(tail);
 }
 
 /* A frame with its checksums as bytes, malloc'ed. */
@@ -103,8 +97,7 @@ static inline uint8_t *fake_frame(struct tl_header *header, const void *payload,
     bool has_sum = header->length > 0 && (header->flags & TL_FLAG_CHECKSUM) != 0;
     size_t size = TL_HEADER_BYTES + header->length + (has_sum ? TL_TRAILER_BYTES : 0);
     uint8_t *frame = malloc(TL_HEADER_BYTES + header->length + TL_TRAILER_BYTES);
-    struct tl_sum *sum = NULL;
-    if (frame == NULL || tl_sum_new(&sum) != 0) {
+    if (frame == NULL) {
         abort();
     }
     tl_header_encode(header, frame);
@@ -112,11 +105,9 @@ static inline uint8_t *fake_frame(struct tl_header *header, const void *payload,
         memcpy(frame + TL_HEADER_BYTES, payload, header->length);
     }
     if (has_sum) {
-        tl_sum_start(sum, header->checksum);
-        tl_sum_feed(sum, payload, header->length);
-        tl_trailer_encode(tl_sum_value(sum), frame + TL_HEADER_BYTES + header->length);
+        tl_trailer_encode(tl_sum_of(header->checksum, payload, header->length),
+                          frame + TL_HEADER_BYTES + header->length);
     }
-    tl_sum_free(sum);
     *ret_size = size;
     return frame;
 }

@@ -32,26 +32,14 @@ uint64_t entry_span(uint64_t parts, uint32_t workers) {
     return parts > 1 ? 2 * parts * workers + 16 : 0;
 }
 
-static uint64_t sum_of(uint64_t header_checksum, const void *bytes, size_t size) {
-    struct tl_sum *sum = NULL;
-    if (tl_sum_new(&sum) != 0) {
-        return 0; /* read as damage, aloud */
-    }
-    tl_sum_start(sum, header_checksum);
-    tl_sum_feed(sum, bytes, size);
-    uint64_t value = tl_sum_value(sum);
-    tl_sum_free(sum);
-    return value;
-}
-
 /* Header and trailer around a payload that is in place already. */
 static void seal(struct tl_header *h, uint8_t *frame) {
     h->flags |= h->length > 0 ? TL_FLAG_CHECKSUM : 0;
     tl_header_encode(h, frame);
     if (h->length > 0) {
         uint8_t *payload = frame + TL_HEADER_BYTES;
-        uint64_t sum = sum_of(h->checksum, payload, h->length);
-        tl_trailer_encode(sum, payload + h->length);
+        tl_trailer_encode(tl_sum_of(h->checksum, payload, h->length),
+                          payload + h->length);
     }
 }
 
@@ -100,7 +88,6 @@ struct open_record {
 
 struct assembly {
     struct entry_rules rules;
-    struct tl_sum *sum;
     uint8_t *aligned; /* a payload moved to where floats may lie */
     size_t aligned_size;
     uint8_t *handed_out; /* the record that was completed last */
@@ -109,8 +96,7 @@ struct assembly {
 
 int assembly_new(const struct entry_rules *rules, struct assembly **ret) {
     struct assembly *a = calloc(1, sizeof(*a));
-    if (a == NULL || tl_sum_new(&a->sum) != 0) {
-        free(a);
+    if (a == NULL) {
         return tl_fail(TL_E_NOMEM, "log: out of memory");
     }
     a->rules = *rules;
@@ -130,7 +116,6 @@ void assembly_free(struct assembly *a) {
     for (uint32_t w = 0; w < TL_WORKER_LIMIT; w++) {
         drop(&a->open[w]);
     }
-    tl_sum_free(a->sum);
     free(a->aligned);
     free(a->handed_out);
     free(a);
@@ -167,10 +152,8 @@ static int check_frame(struct assembly *a, uint64_t position, const uint8_t *byt
         return bad(TL_E_MISMATCH, a, position, "is of another job, run or shard");
     }
     const uint8_t *payload = bytes + TL_HEADER_BYTES;
-    tl_sum_start(a->sum, h->checksum);
-    tl_sum_feed(a->sum, payload, h->length);
-    if (h->length > 0 &&
-        tl_sum_value(a->sum) != tl_trailer_decode(payload + h->length)) {
+    if (h->length > 0 && tl_sum_of(h->checksum, payload, h->length) !=
+                             tl_trailer_decode(payload + h->length)) {
         return bad(TL_E_CORRUPT, a, position, "is damaged (its payload)");
     }
     return h->worker < TL_WORKER_LIMIT

@@ -48,9 +48,12 @@ static void read_outcome(struct s3_request *r, CURLcode transfer) {
     (void)curl_easy_getinfo(r->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     r->length = length > 0 ? (uint64_t)length : 0;
     (void)snprintf(r->etag, sizeof(r->etag), "%s", etag == NULL ? "" : etag);
-    /* A server may begin with 200 and find out later. */
-    (void)tl_s3_xml_find(r->answer, r->answer_size, "Error/Code", o->word,
-                         sizeof(o->word));
+    /* A server may begin with 200 and find out later. An answer that could not be read
+     * is none. */
+    if (tl_s3_xml_find(r->answer, r->answer_size, "Error/Code", o->word,
+                       sizeof(o->word)) == TL_E_NOMEM) {
+        o->transfer = CURLE_OUT_OF_MEMORY;
+    }
 }
 
 /* "500 InternalError", or what curl says. */

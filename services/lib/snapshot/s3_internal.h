@@ -70,9 +70,9 @@ TL_MUST_USE int tl_s3_profile(const char *text, const char *profile,
 typedef int (*s3_xml_fn)(void *ctx, const char *path, const char *text);
 /* TL_E_PROTOCOL: no XML, or XML of a kind that no S3 server sends. */
 TL_MUST_USE int tl_s3_xml(const char *bytes, size_t size, s3_xml_fn each, void *ctx);
-/* The text of one element; false when there is none or it is too long. */
-bool tl_s3_xml_find(const char *bytes, size_t size, const char *path, char *ret_text,
-                    size_t text_size);
+/* The text of one element. TL_E_NOTFOUND: there is none, or it is too long. */
+TL_MUST_USE int tl_s3_xml_find(const char *bytes, size_t size, const char *path,
+                               char *ret_text, size_t text_size);
 
 /* One page of a listing, into `each` as tl_store_ops.list has it. ret_next: where the
  * next page starts; "" on the last. */

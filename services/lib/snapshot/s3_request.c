@@ -81,19 +81,29 @@ static int seek_body(void *ctx, curl_off_t offset, int origin) {
 }
 
 /* Answers that are kept: XML, and what a server says of an error. */
-static bool keep(struct s3_request *r, const void *bytes, size_t size) {
+static int keep(struct s3_request *r, const void *bytes, size_t size) {
     if (size > S3_ANSWER_MAX - r->answer_size) {
-        return false;
+        return tl_fail(TL_E_PROTOCOL, "store %s: an answer of more than %u bytes",
+                       r->store->name, S3_ANSWER_MAX);
     }
     char *grown = realloc(r->answer, r->answer_size + size + 1u);
     if (grown == NULL) {
-        return false;
+        return tl_fail(TL_E_NOMEM, "no memory for a server's answer");
     }
     memcpy(grown + r->answer_size, bytes, size);
     r->answer = grown;
     r->answer_size += size;
     r->answer[r->answer_size] = '\0';
-    return true;
+    return 0;
+}
+
+/* What was wrong here is no fault of the network's: the request ends with it. */
+static size_t taken(struct s3_request *r, int error, size_t size) {
+    r->sink_error = error;
+    if (error != 0) {
+        (void)snprintf(r->why, sizeof(r->why), "%s", tl_error_text());
+    }
+    return error == 0 ? size : CURL_WRITEFUNC_ERROR;
 }
 
 /* What an earlier attempt has brought already is not fed again. A server that heeds the
@@ -101,15 +111,12 @@ static bool keep(struct s3_request *r, const void *bytes, size_t size) {
 static size_t feed(struct s3_request *r, const char *bytes, size_t size) {
     const size_t known = r->skip < size ? (size_t)r->skip : size;
     r->skip -= known;
+    int rc = 0;
     if (known < size) {
-        r->sink_error = r->sink.feed(r->sink.ctx, bytes + known, size - known);
-        if (r->sink_error != 0) {
-            (void)snprintf(r->why, sizeof(r->why), "%s", tl_error_text());
-            return CURL_WRITEFUNC_ERROR;
-        }
-        r->fed += size - known;
+        rc = r->sink.feed(r->sink.ctx, bytes + known, size - known);
+        r->fed += rc == 0 ? size - known : 0;
     }
-    return size;
+    return taken(r, rc, size);
 }
 
 static size_t take_answer(char *bytes, size_t size, size_t count, void *ctx) {
@@ -118,7 +125,7 @@ static size_t take_answer(char *bytes, size_t size, size_t count, void *ctx) {
     long status = 0;
     (void)curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &status);
     if (r->sink.feed == NULL || status >= 300) {
-        return keep(r, bytes, n) ? n : CURL_WRITEFUNC_ERROR;
+        return taken(r, keep(r, bytes, n), n);
     }
     if (status == 206) {
         r->skip = 0;

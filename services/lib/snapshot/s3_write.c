@@ -153,6 +153,18 @@ static int send_buffer(struct s3_object *o, uint32_t piece, const char *query) {
 
 /* ---- multipart ---------------------------------------------------------------- */
 
+static int take_upload(struct s3_object *o, const struct s3_request *r) {
+    const int rc = tl_s3_xml_find(r->answer, r->answer_size,
+                                  "InitiateMultipartUploadResult/UploadId", o->upload,
+                                  sizeof(o->upload));
+    if (rc == TL_E_NOMEM || o->upload[0] != '\0') {
+        return rc;
+    }
+    return tl_fail(TL_E_PROTOCOL,
+                   "store %s: the server begins an upload of %s without saying which",
+                   store_of(o)->name, o->name);
+}
+
 static int begin_upload(struct s3_object *o) {
     struct s3_request r;
     int rc = tl_s3_request_init(&r, store_of(o), "POST", o->name, "uploads=");
@@ -160,16 +172,7 @@ static int begin_upload(struct s3_object *o) {
         return rc;
     }
     rc = tl_s3_run(&r);
-    if (rc == 0 && (!tl_s3_xml_find(r.answer, r.answer_size,
-                                    "InitiateMultipartUploadResult/UploadId", o->upload,
-                                    sizeof(o->upload)) ||
-                    o->upload[0] == '\0')) {
-        o->upload[0] = '\0';
-        rc = tl_fail(TL_E_PROTOCOL,
-                     "store %s: the server begins an upload of %s "
-                     "without saying which",
-                     store_of(o)->name, o->name);
-    }
+    rc = rc == 0 ? take_upload(o, &r) : rc;
     tl_s3_request_done(&r);
     return rc;
 }

@@ -142,10 +142,13 @@ static int find(void *ctx, const char *path, const char *text) {
     return 0;
 }
 
-bool tl_s3_xml_find(const char *bytes, size_t size, const char *path, char *ret_text,
-                    size_t text_size) {
+int tl_s3_xml_find(const char *bytes, size_t size, const char *path, char *ret_text,
+                   size_t text_size) {
     struct finding f = {.path = path, .text = ret_text, .size = text_size};
-    return bytes != NULL && tl_s3_xml(bytes, size, find, &f) == 0 && f.found;
+    const int r = bytes == NULL ? 0 : tl_s3_xml(bytes, size, find, &f);
+    return r < 0     ? r
+           : f.found ? 0
+                     : tl_fail(TL_E_NOTFOUND, "the server's answer has no %s", path);
 }
 
 /* ---- a page of a listing ------------------------------------------------------ */

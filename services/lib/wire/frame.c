@@ -217,6 +217,10 @@ uint64_t tl_sum_value(const struct tl_sum *s) {
     return XXH3_64bits_digest(s->state);
 }
 
+uint64_t tl_sum_of(uint64_t header_checksum, const void *bytes, size_t size) {
+    return XXH3_64bits_withSeed(bytes, size, header_checksum);
+}
+
 void tl_trailer_encode(uint64_t sum, uint8_t buf[TL_TRAILER_BYTES]) {
     put_u64(buf, sum);
 }

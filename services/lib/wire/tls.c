@@ -150,6 +150,9 @@ static int explain(const struct tl_tls *t) {
     const char *why = ERR_reason_error_string(error);
     const char *other = t->is_server ? "caller" : "server";
     long result = SSL_get_verify_result(t->ssl);
+    if (reason == ERR_R_MALLOC_FAILURE) {
+        return tl_fail(TL_E_NOMEM, "TLS: out of memory");
+    }
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && result != X509_V_OK) {
         return distrust(t, result);
     }

@@ -83,19 +83,24 @@ static void a_page_cut_short_is_refused(void **state) {
     }
 }
 
+static int find_code(const char *xml, char ret_code[8]) {
+    return tl_s3_xml_find(xml, xml == NULL ? 0 : strlen(xml), "Error/Code", ret_code,
+                          8);
+}
+
 static void a_text_is_bounded(void **state) {
     static char xml[2 * S3_TEXT_MAX];
     char found[8];
     (void)state;
     (void)snprintf(xml, sizeof(xml), "<Error><Code>%0*d</Code></Error>",
                    (int)S3_TEXT_MAX, 1);
-    assert_false(tl_s3_xml_find(xml, strlen(xml), "Error/Code", found, sizeof(found)));
+    assert_int_equal(find_code(xml, found), TL_E_PROTOCOL);
     (void)snprintf(xml, sizeof(xml), "<Error><Code>12345678</Code></Error>");
-    assert_false(tl_s3_xml_find(xml, strlen(xml), "Error/Code", found, sizeof(found)));
+    assert_int_equal(find_code(xml, found), TL_E_NOTFOUND);
     (void)snprintf(xml, sizeof(xml), "<Error><Code>1234567</Code></Error>");
-    assert_true(tl_s3_xml_find(xml, strlen(xml), "Error/Code", found, sizeof(found)));
+    assert_int_equal(find_code(xml, found), 0);
     assert_string_equal(found, "1234567");
-    assert_false(tl_s3_xml_find(NULL, 0, "Error/Code", found, sizeof(found)));
+    assert_int_equal(find_code(NULL, found), TL_E_NOTFOUND);
 }
 
 /* ---- verdicts ----------------------------------------------------------------- */
