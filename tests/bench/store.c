@@ -224,7 +224,7 @@ int main(void) {
         bench_die("no memory for the state");
     }
     fill_random(state);
-    bench_s3_start(&s3, 0);
+    bench_s3_start(&s3, false);
     struct tl_store *store = open_store();
     const bool passed = compare(store, &s3, state);
     compress(store, state);

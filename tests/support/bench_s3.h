@@ -9,12 +9,12 @@ struct bench_s3 {
     char directory[64]; /* everything is below it */
 };
 
-/* `command` of scripts/s3, at this niceness; what it exports becomes this process's
- * environment. */
-static inline void bench_s3_call(const char *command, int niceness) {
+/* `command` of scripts/s3, `aside`: with the processor time that nobody else wants;
+ * what it exports becomes this process's environment. */
+static inline void bench_s3_call(const char *command, bool aside) {
     char line[1024];
-    (void)snprintf(line, sizeof(line), "nice -n %d " TL_SOURCE_DIR "/scripts/s3 %s",
-                   niceness, command);
+    (void)snprintf(line, sizeof(line), "%s" TL_SOURCE_DIR "/scripts/s3 %s",
+                   aside ? "chrt --idle 0 " : "", command);
     FILE *out = popen(line, "re"); /* NOLINT: our own script */
     while (out != NULL && fgets(line, sizeof(line), out) != NULL) {
         char *equals = strchr(line, '=');
@@ -29,18 +29,18 @@ static inline void bench_s3_call(const char *command, int niceness) {
     }
 }
 
-static inline void bench_s3_start(struct bench_s3 *s, int niceness) {
+static inline void bench_s3_start(struct bench_s3 *s, bool aside) {
     (void)snprintf(s->directory, sizeof(s->directory), "%s/tl-bench-XXXXXX",
                    access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp");
     if (mkdtemp(s->directory) == NULL) {
         bench_die("no temporary directory");
     }
     (void)setenv("XDG_RUNTIME_DIR", s->directory, 1); /* not a user's own server */
-    bench_s3_call("start", niceness);
+    bench_s3_call("start", aside);
 }
 
 static inline void bench_s3_stop(const struct bench_s3 *s) {
-    bench_s3_call("stop", 0);
+    bench_s3_call("stop", false);
     bench_remove_tree(s->directory);
 }
 

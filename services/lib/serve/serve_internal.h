@@ -22,6 +22,7 @@
 #define SERVE_OPENING_MS           5000u /* for HELLO to WELCOME, or frame_ms if less */
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
+#define SERVE_TURN_BYTES           (1u << 20) /* of a state, in one turn of the loop */
 #define SERVE_PAGE                 4096u
 #define SERVE_SLICE_SHARED_MAX     (64u << 20)  /* larger ones go through the socket */
 #define SERVE_SHARED_MAX           (512u << 20) /* of all connections */
@@ -85,6 +86,7 @@ struct serve_conn {
     uv_write_t write;
     struct tl_tls *tls; /* NULL: none */
     size_t outgoing;    /* bytes of TLS's that libuv has */
+    size_t turn_bytes;  /* written in this turn of the loop */
     bool is_writing, draining, heard_tls;
     TAILQ_ENTRY(serve_conn) link;    /* all connections */
     TAILQ_ENTRY(serve_conn) waiting; /* in the queue */

@@ -106,14 +106,21 @@ void serve_stream_read(struct serve_conn *c) {
 
 /* ---- writing ------------------------------------------------------------------ */
 
+/* A state can be larger than all that is asked for in a second, and its reader as fast
+ * as we are: after each of these others get their turn. */
+static bool has_had_its_turn(const struct serve_conn *c) {
+    return c->reply.body == BODY_CUT && c->turn_bytes >= SERVE_TURN_BYTES;
+}
+
 /* Give `buf` to the socket. 0: it took all; TL_E_BUSY: libuv has the rest, which must
- * stay where it is until on_written(). */
+ * stay where it is until on_written(), in a later turn of the loop. */
 static int socket_write(struct serve_conn *c, uv_buf_t buf) {
-    int sent = uv_try_write(&c->io.stream, &buf, 1);
+    int sent = has_had_its_turn(c) ? 0 : uv_try_write(&c->io.stream, &buf, 1);
     if (sent < 0 && sent != UV_EAGAIN) {
         return TL_E_IO;
     }
     sent = sent < 0 ? 0 : sent;
+    c->turn_bytes += (size_t)sent;
     if (sent == (int)buf.len) {
         return 0;
     }
@@ -168,6 +175,7 @@ int serve_stream_write(struct serve_conn *c, uv_buf_t *buf) {
 static void on_written(uv_write_t *req, int status) {
     struct serve_conn *c = req->data;
     c->is_writing = false;
+    c->turn_bytes = 0;
     if (c->state == CONN_CLOSING) {
         return;
     }
