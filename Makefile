@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 BUILD := build/release
 VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
-.PHONY: sim soak help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
+.PHONY: scale sim soak help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
 help: ## show this
 	@echo "Throughline: training that goes on through the death of its parameter servers"
@@ -53,6 +53,9 @@ soak: build test-bootstrap ## 2,000 servers killed on Redis and Kafka; TL_SOAK_K
 fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
 	@scripts/bootstrap lint
 	@scripts/fuzz
+
+scale: build ## measure what a job costs as it grows, into docs/results.md: 10 minutes
+	@scripts/scale
 
 bench: build test-bootstrap ## measure; each line has a ratio, its reference and a verdict
 	@scripts/bench

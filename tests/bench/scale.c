@@ -6,10 +6,13 @@
  * same run: above 1 is what more workers or shards bring.
  *
  * CPU is that of one update, so that it means the same on a busy machine. Each row is
- * the median of ROUNDS windows, which the rows of one model take in turns.
+ * the median of several windows, which the rows of one model take in turns; the largest
+ * models, which take long to set up, get one.
  *
  *   scale [LARGEST [SECONDS]]   models of up to LARGEST parameters (1,000,000), windows
- *                               of SECONDS (0.5) */
+ *                               of SECONDS (0.5)
+ *
+ * scripts/scale writes what it prints into docs/results.md. */
 #include "throughline/client.h"
 
 #include "bench.h"
@@ -22,8 +25,9 @@
 #define ROWS        12 /* workers times shards */
 #define ROUNDS      3
 #define WARM_UP     3
+#define LARGE       UINT64_C(50000000) /* parameters: one window */
 #define PUSHES_MAX  200000
-#define MEMORY_MAX  UINT64_C(12000000000) /* of all processes together */
+#define MEMORY_PART 0.8 /* of what is free, for all processes together */
 
 struct setup {
     unsigned workers, shards;
@@ -301,6 +305,14 @@ static uint64_t memory_needed(const struct setup *s) {
     return s->parameters * sizeof(float) * (3 * s->workers + 2 * s->workers + 4);
 }
 
+static bool fits(const struct setup *s) {
+    static double free_bytes;
+    if (free_bytes == 0.0) {
+        free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    }
+    return (double)memory_needed(s) <= MEMORY_PART * free_bytes;
+}
+
 static void print_row(const struct setup *s, const struct measured *m, double ratio) {
     printf("| %g | %u | %u | %.1f | %.0f | %.2f | %.2f | %.3f | %.3f | %.0f | %.0f | "
            "%.2f |\n",
@@ -325,20 +337,25 @@ static int by_updates(const void *a, const void *b) {
 /* The rows of one model. */
 static void measure_model(uint64_t parameters, double seconds) {
     static struct measured m[ROWS][ROUNDS];
-    for (unsigned round = 0; round < ROUNDS; round++) {
+    const unsigned rounds = parameters < LARGE ? ROUNDS : 1;
+    for (unsigned round = 0; round < rounds; round++) {
         for (unsigned row = 0; row < ROWS; row++) {
             const struct setup s = row_of(row, parameters, seconds);
-            if (memory_needed(&s) <= MEMORY_MAX) {
+            if (fits(&s)) {
                 m[row][round] = measure(&s);
             }
         }
     }
     for (unsigned row = 0; row < ROWS; row++) {
         const struct setup s = row_of(row, parameters, seconds);
-        qsort(m[row], ROUNDS, sizeof(m[row][0]), by_updates);
-        if (memory_needed(&s) <= MEMORY_MAX) {
-            const struct measured *median = &m[row][ROUNDS / 2];
-            print_row(&s, median, median->updates / m[0][ROUNDS / 2].updates);
+        qsort(m[row], rounds, sizeof(m[row][0]), by_updates);
+        if (fits(&s)) {
+            const struct measured *median = &m[row][rounds / 2];
+            print_row(&s, median, median->updates / m[0][rounds / 2].updates);
+        } else {
+            printf("| %g | %u | %u | not measured: needs %.0f GB | | | | | | | | |\n",
+                   (double)s.parameters / 1e6, s.shards, s.workers,
+                   (double)memory_needed(&s) / 1e9);
         }
     }
 }
