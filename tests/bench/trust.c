@@ -16,7 +16,14 @@
 #include <sys/prctl.h>
 #include <uv.h>
 
-enum { COUNT = 813258, ROUNDS = 25, TURNS = 20, OPENINGS = 20, WAIT_MS = 20000 };
+enum {
+    COUNT = 813258,
+    ROUNDS = 25,
+    TURNS = 20,
+    OPENINGS = 20,
+    WAIT_MS = 20000,
+    PAGE = 4096
+};
 
 struct way {
     const char *name;
@@ -167,6 +174,13 @@ static bool report(struct way *w, double bare_rate, double bare_opening) {
     return holds;
 }
 
+/* Whole pages, as the client's weights and a worker's gradient are. */
+static float *allocate(void) {
+    const size_t size = (COUNT * sizeof(float) + PAGE - 1) / PAGE * PAGE;
+    float *values = aligned_alloc(PAGE, size);
+    return values != NULL ? memset(values, 0, size) : NULL;
+}
+
 int main(void) {
     static struct way ways[] = {
         {.name = "nothing"},
@@ -180,8 +194,8 @@ int main(void) {
          .checksum = true},
     };
     enum { WAYS = sizeof(ways) / sizeof(ways[0]) };
-    float *gradient = calloc(COUNT, sizeof(float));
-    float *weights = calloc(COUNT, sizeof(float));
+    float *gradient = allocate();
+    float *weights = allocate();
     if (gradient == NULL || weights == NULL || certificates_setup(NULL) != 0) {
         bench_die("no memory, or no directory");
     }

@@ -3,11 +3,14 @@
  *
  *   workers, checkpointer, monitor ──► proxy ──► server ──► store (a tmpfs, if allowed)
  *   all of them                    ──► proxy ──► Redis
+ *   server, workers, checkpointer  ──► another Redis, if the job has a durable log
  *
- * Their wall clock is the test's to set; a worker's progress is read in its ledger. */
+ * There is always a secret, and TLS if the test wants it. Their wall clock is the
+ * test's to set; a worker's progress is read in its ledger. */
 #ifndef THROUGHLINE_TESTS_CLUSTER_H
 #define THROUGHLINE_TESTS_CLUSTER_H
 
+#include "certificates.h"
 #include "fault_proxy.h"
 #include "redis.h"
 #include "shard_rig.h"
@@ -25,7 +28,9 @@ static const char *const member_names[] = {"server", "worker/0", "worker/1",
                                            "checkpointer", "monitor"};
 
 struct cluster {
+    bool has_tls, has_log;
     struct test_redis redis;
+    struct test_redis log; /* has_log: Redis Streams */
     struct fault_proxy *redis_network, *network;
     struct program members[MEMBERS];
     unsigned http[MEMBERS];
@@ -208,14 +213,47 @@ static inline void cluster_make_clock(struct cluster *c) {
 #endif
 }
 
-static inline void cluster_start(struct cluster *c) {
-    char redis_socket[256];
-    char more[512];
-    char server[64];
-    memset(c, 0, sizeof(*c));
-    cluster_make_store(c);
+static const char *const cluster_variables[] = {
+    "THROUGHLINE_SECRET_FILE", "THROUGHLINE_TLS_CERT", "THROUGHLINE_TLS_KEY",
+    "THROUGHLINE_TLS_CA", "LD_PRELOAD"};
+
+/* What every process is given to prove who it is. */
+static inline void cluster_make_trust(const struct cluster *c) {
     (void)setenv("THROUGHLINE_SECRET_FILE",
                  scratch_write("secret", "a secret that a test knows\n"), 1);
+    if (c->has_tls) {
+        certificates_make();
+        const struct tl_trust_files f = certificate_files("node", "ca", NULL);
+        (void)setenv("THROUGHLINE_TLS_CERT", f.tls_cert, 1);
+        (void)setenv("THROUGHLINE_TLS_KEY", f.tls_key, 1);
+        (void)setenv("THROUGHLINE_TLS_CA", f.tls_ca, 1);
+    }
+}
+
+static inline void cluster_make_job(struct cluster *c) {
+    char more[768];
+    char log[160] = "";
+    if (c->has_log) {
+        test_redis_start(&c->log);
+        (void)snprintf(log, sizeof(log), ", \"log\": {\"url\": \"%s\"}", c->log.url);
+    }
+    (void)snprintf(more, sizeof(more),
+                   ", \"optimizer\": {\"learning_rate\": 0.02, \"momentum\": 0.5}, "
+                   "\"server\": {\"idle_ms\": 1000}, \"membership\": {\"lease_ms\": "
+                   "1000}, \"worker\": {\"request_ms\": 2000, \"patience_ms\": 60000}, "
+                   "\"monitor\": {\"every_seconds\": 1}, \"checkpoint\": {\"store\": "
+                   "\"file://%s\", \"every_updates\": 50}%s",
+                   c->store, log);
+    (void)snprintf(c->job, sizeof(c->job), "%s",
+                   rig_job(more, c->has_log ? "stateless" : "checkpoint"));
+}
+
+static inline void cluster_start(struct cluster *c, bool has_tls, bool has_log) {
+    char redis_socket[256];
+    char server[64];
+    *c = (struct cluster){.has_tls = has_tls, .has_log = has_log};
+    cluster_make_store(c);
+    cluster_make_trust(c);
     cluster_make_clock(c);
     test_redis_start(&c->redis);
     c->redis_network = fault_proxy_start(
@@ -225,14 +263,7 @@ static inline void cluster_start(struct cluster *c) {
     c->port = rig_free_port();
     (void)snprintf(server, sizeof(server), "tcp://127.0.0.1:%u", c->port);
     c->network = fault_proxy_start(NULL, server);
-    (void)snprintf(more, sizeof(more),
-                   ", \"optimizer\": {\"learning_rate\": 0.02, \"momentum\": 0.5}, "
-                   "\"server\": {\"idle_ms\": 1000}, \"membership\": {\"lease_ms\": "
-                   "1000}, \"worker\": {\"request_ms\": 2000, \"patience_ms\": 60000}, "
-                   "\"monitor\": {\"every_seconds\": 1}, \"checkpoint\": {\"store\": "
-                   "\"file://%s\", \"every_updates\": 50}",
-                   c->store);
-    (void)snprintf(c->job, sizeof(c->job), "%s", rig_job(more, "checkpoint"));
+    cluster_make_job(c);
     for (int m = 0; m < MEMBERS; m++) {
         c->http[m] = rig_free_port();
         cluster_start_member(c, (enum member)m);
@@ -250,11 +281,16 @@ static inline void cluster_stop(struct cluster *c) {
             (void)waitpid(c->members[m].pid, NULL, 0);
         }
     }
-    (void)unsetenv("LD_PRELOAD");
-    (void)unsetenv("THROUGHLINE_SECRET_FILE");
+    for (size_t i = 0; i < sizeof(cluster_variables) / sizeof(*cluster_variables);
+         i++) {
+        (void)unsetenv(cluster_variables[i]);
+    }
     fault_proxy_stop(c->network);
     fault_proxy_stop(c->redis_network);
     test_redis_stop(&c->redis);
+    if (c->has_log) {
+        test_redis_stop(&c->log);
+    }
     if (c->store_is_mounted) {
         (void)umount2(c->store, MNT_DETACH);
     }

@@ -2,8 +2,10 @@
  * after each the work goes on in time, and in the end the model has learned, every loss
  * has been counted exactly and nobody has grown.
  *
- * TL_TORTURE_FAULTS sets how many (`make torture`: 500), TL_TEST_SEED repeats a run,
- * TL_TORTURE_ONLY picks the faults whose name it is part of. */
+ * The seed also decides whether the job has TLS and whether it has a durable log; a
+ * secret it always has. TL_TORTURE_FAULTS sets how many (`make torture`: 500),
+ * TL_TEST_SEED repeats a run, TL_TORTURE_ONLY picks the faults whose name it is part
+ * of, TL_TORTURE_WITH is "plain", "tls", "log" or "tls+log". */
 #include "throughline/data.h"
 #include "throughline/member.h"
 
@@ -15,6 +17,7 @@
 #define TARGET     0.70  /* accuracy */
 #define GOES_ON_MS 20000 /* request_ms, lease, back-off and a restart, with room */
 #define YEAR       UINT64_C(31536000) /* seconds */
+#define IN_FLIGHT  4 /* appends of a worker to a durable log: log.in_flight */
 #define GROWTH     1.10
 #define GROWTH_KIB 1024 /* pages of libraries, stacks of threads */
 
@@ -117,6 +120,18 @@ static void stop_redis(void) {
     stop_for_a_while(cluster.redis.pid, 100 + (int)below(1500));
 }
 
+/* ---- the durable log: what it acknowledged it keeps ------------------------------ */
+
+static void kill_log(void) {
+    test_redis_kill(&cluster.log);
+    rig_pause((int)below(400));
+    test_redis_restart(&cluster.log, true);
+}
+
+static void stop_log(void) {
+    stop_for_a_while(cluster.log.pid, 100 + (int)below(1500));
+}
+
 /* ---- the network ----------------------------------------------------------------- */
 
 static bool has_fired(void *ctx) {
@@ -213,22 +228,32 @@ static int dial_server(void) {
 
 /* A tally of the server's, and what it was. */
 struct tally {
-    const char *name;
+    double (*count)(void);
     double before;
 };
 
-static struct tally tally_of(const char *name) {
-    return (struct tally){name, cluster_metric(&cluster, SERVER, name)};
+static struct tally tally_of(double (*count)(void)) {
+    return (struct tally){count, count()};
 }
 
 static bool has_risen(void *ctx) {
     const struct tally *t = ctx;
-    return cluster_metric(&cluster, SERVER, t->name) > t->before;
+    return t->count() > t->before;
+}
+
+/* Bad frames, or what TLS does not even take for one. */
+static double intruders(void) {
+    return cluster_metric(&cluster, SERVER, "throughline_bad_frames_total") +
+           cluster_metric(&cluster, SERVER, "throughline_auth_failures_total");
+}
+
+static double dropped_strangers(void) {
+    return cluster_metric(&cluster, SERVER, "throughline_strangers_dropped_total");
 }
 
 static void intruder(void) {
     char bytes[512];
-    struct tally bad = tally_of("throughline_bad_frames_total");
+    struct tally bad = tally_of(intruders);
     int fd = dial_server();
     for (size_t i = 0; i < sizeof(bytes); i++) {
         bytes[i] = (char)below(256);
@@ -240,7 +265,7 @@ static void intruder(void) {
 
 static void idle_crowd(void) {
     int fd[100];
-    struct tally dropped = tally_of("throughline_strangers_dropped_total");
+    struct tally dropped = tally_of(dropped_strangers);
     for (int i = 0; i < 100; i++) {
         fd[i] = dial_server();
     }
@@ -352,41 +377,45 @@ static void clock_jump(void) {
 
 /* ---- the run --------------------------------------------------------------------- */
 
+enum need { NOTHING, A_MOUNT, A_LOG };
+
 static const struct {
     const char *name;
     void (*strike)(void);
-    bool needs_mount;
+    enum need need;
 } faults[] = {
-    {"kill server", kill_server, false},
-    {"kill server", kill_server, false}, /* what it is all about: twice as often */
-    {"kill worker", kill_worker, false},
-    {"kill checkpointer", kill_checkpointer, false},
-    {"kill monitor", kill_monitor, false},
-    {"kill all five at once", kill_all_at_once, false},
-    {"stop server", stop_server, false},
-    {"stop worker", stop_worker, false},
-    {"kill Redis", kill_redis, false},
-    {"kill Redis, lose its data", lose_redis, false},
-    {"flush Redis", flush_redis, false},
-    {"stop Redis", stop_redis, false},
-    {"network: delay", net_delay, false},
-    {"network: throttle", net_throttle, false},
-    {"network: partition", net_partition, false},
-    {"network: stall one way", net_stall_one_way, false},
-    {"network: half-open", net_half_open, false},
-    {"network: reset", net_reset, false},
-    {"network: truncate", net_truncate, false},
-    {"network: flip a bit", net_flip, false},
-    {"Redis: partition", redis_partition, false},
-    {"Redis: slow", redis_slow, false},
-    {"Redis: reset", redis_reset, false},
-    {"intruder", intruder, false},
-    {"a hundred idle connections", idle_crowd, false},
-    {"disk full", disk_full, true},
-    {"disk read-only", disk_read_only, true},
-    {"newest snapshot damaged, server killed", damage_a_snapshot, false},
-    {"no descriptors", no_descriptors, false},
-    {"clock jumps", clock_jump, false},
+    {"kill server", kill_server, NOTHING},
+    {"kill server", kill_server, NOTHING}, /* what it is all about: twice as often */
+    {"kill worker", kill_worker, NOTHING},
+    {"kill checkpointer", kill_checkpointer, NOTHING},
+    {"kill monitor", kill_monitor, NOTHING},
+    {"kill all five at once", kill_all_at_once, NOTHING},
+    {"stop server", stop_server, NOTHING},
+    {"stop worker", stop_worker, NOTHING},
+    {"kill Redis", kill_redis, NOTHING},
+    {"kill Redis, lose its data", lose_redis, NOTHING},
+    {"flush Redis", flush_redis, NOTHING},
+    {"stop Redis", stop_redis, NOTHING},
+    {"network: delay", net_delay, NOTHING},
+    {"network: throttle", net_throttle, NOTHING},
+    {"network: partition", net_partition, NOTHING},
+    {"network: stall one way", net_stall_one_way, NOTHING},
+    {"network: half-open", net_half_open, NOTHING},
+    {"network: reset", net_reset, NOTHING},
+    {"network: truncate", net_truncate, NOTHING},
+    {"network: flip a bit", net_flip, NOTHING},
+    {"Redis: partition", redis_partition, NOTHING},
+    {"Redis: slow", redis_slow, NOTHING},
+    {"Redis: reset", redis_reset, NOTHING},
+    {"intruder", intruder, NOTHING},
+    {"a hundred idle connections", idle_crowd, NOTHING},
+    {"disk full", disk_full, A_MOUNT},
+    {"disk read-only", disk_read_only, A_MOUNT},
+    {"newest snapshot damaged, server killed", damage_a_snapshot, NOTHING},
+    {"no descriptors", no_descriptors, NOTHING},
+    {"clock jumps", clock_jump, NOTHING},
+    {"log: kill", kill_log, A_LOG},
+    {"log: stop", stop_log, A_LOG},
 };
 #define KINDS (sizeof(faults) / sizeof(faults[0]))
 
@@ -425,6 +454,11 @@ static int64_t strike(unsigned number, size_t kind) {
     return wait_ms;
 }
 
+static bool can_strike(size_t kind) {
+    return faults[kind].need == NOTHING ||
+           (faults[kind].need == A_MOUNT ? cluster.store_is_mounted : cluster.has_log);
+}
+
 static int64_t strike_all(unsigned count) {
     const char *only = getenv("TL_TORTURE_ONLY");
     int64_t longest_ms = 0;
@@ -433,7 +467,7 @@ static int64_t strike_all(unsigned count) {
         if (only != NULL && strstr(faults[kind].name, only) == NULL) {
             continue;
         }
-        if (!faults[kind].needs_mount || cluster.store_is_mounted) {
+        if (can_strike(kind)) {
             int64_t ms = strike(i++, kind);
             longest_ms = ms > longest_ms ? ms : longest_ms;
         }
@@ -477,12 +511,20 @@ static void declare_end(void) {
     tl_member_close(m);
 }
 
-/* The workers' side is in their ledgers, the other in the server's state: in its last
- * words, since it folds nothing more after the end. */
+/* What the workers saw acknowledged, by their ledgers. */
+static double acknowledged_in_all(void) {
+    double acknowledged = 0;
+    for (unsigned w = 0; w < CLUSTER_WORKERS; w++) {
+        acknowledged += (double)cluster_acknowledged(w);
+    }
+    return acknowledged;
+}
+
+/* The other side is in the server's state: in its last words, since it folds nothing
+ * more after the end. */
 static void the_end_accounts_for_every_gradient(void) {
     double folded = -1;
     double lost = -1;
-    double acknowledged = 0;
     declare_end();
     while (!has_ended(SERVER)) {
         (void)cluster_try_metric(&cluster, SERVER, "throughline_gradients_folded_total",
@@ -494,12 +536,35 @@ static void the_end_accounts_for_every_gradient(void) {
     for (int m = 0; m < MEMBERS; m++) {
         cluster_expect_end(&cluster, (enum member)m);
     }
-    for (unsigned w = 0; w < CLUSTER_WORKERS; w++) {
-        acknowledged += (double)cluster_acknowledged(w);
+    print_message("%.0f acknowledged, %.0f in the state, %.0f lost\n",
+                  acknowledged_in_all(), folded, lost);
+    assert_true(acknowledged_in_all() == folded + lost);
+}
+
+/* What the log acknowledged is folded in the end, each gradient once: beyond it are at
+ * most those that were on their way when their worker stopped. */
+static void the_log_accounts_for_every_gradient(void) {
+    const int64_t deadline_ms = tl_now_ms() + 60000;
+    double folded = 0;
+    for (int m = WORKER_0; m <= WORKER_1; m++) {
+        assert_int_equal(kill(cluster.members[m].pid, SIGTERM), 0);
+        cluster_expect_end(&cluster, (enum member)m);
     }
-    print_message("%.0f acknowledged, %.0f in the state, %.0f lost\n", acknowledged,
-                  folded, lost);
-    assert_true(acknowledged == folded + lost);
+    const double acknowledged = acknowledged_in_all();
+    while (folded < acknowledged && tl_now_ms() < deadline_ms) {
+        (void)cluster_try_metric(&cluster, SERVER, "throughline_gradients_folded_total",
+                                 &folded);
+        rig_pause(20);
+    }
+    print_message("%.0f acknowledged, %.0f in the state\n", acknowledged, folded);
+    assert_true(folded >= acknowledged &&
+                folded <= acknowledged + CLUSTER_WORKERS * IN_FLIGHT);
+    assert_true(cluster_metric(&cluster, SERVER, "throughline_gradients_lost_total") ==
+                0);
+    declare_end();
+    cluster_expect_end(&cluster, SERVER);
+    cluster_expect_end(&cluster, CHECKPOINTER);
+    cluster_expect_end(&cluster, MONITOR);
 }
 
 /* Warm is who has been through it once: a recovery, a crowd, a queue of gradients. */
@@ -532,11 +597,7 @@ static void assert_nobody_has_grown(const long warm_kib[MEMBERS]) {
 static void a_job_survives_random_faults(void **state) {
     (void)state;
     const char *count = getenv("TL_TORTURE_FAULTS");
-    const char *seed = getenv("TL_TEST_SEED");
     long warm_kib[MEMBERS];
-    random_state = seed != NULL && seed[0] != '\0' ? strtoull(seed, NULL, 10)
-                                                   : (uint64_t)tl_now_ms();
-    print_message("TL_TEST_SEED=%llu\n", (unsigned long long)random_state);
     warm_up(warm_kib);
     unsigned n = count != NULL ? (unsigned)strtoul(count, NULL, 10) : FAULTS;
     int64_t longest_ms = strike_all(n);
@@ -544,12 +605,25 @@ static void a_job_survives_random_faults(void **state) {
                   (long long)longest_ms);
     learns();
     assert_nobody_has_grown(warm_kib);
-    the_end_accounts_for_every_gradient();
+    if (cluster.has_log) {
+        the_log_accounts_for_every_gradient();
+    } else {
+        the_end_accounts_for_every_gradient();
+    }
 }
 
 static int start(void **state) {
+    static const char *const ways[] = {"plain", "tls", "log", "tls+log"};
+    const char *seed = getenv("TL_TEST_SEED");
+    const char *with = getenv("TL_TORTURE_WITH");
     int rc = scratch_setup(state);
-    cluster_start(&cluster);
+    random_state = seed != NULL && seed[0] != '\0' ? strtoull(seed, NULL, 10)
+                                                   : (uint64_t)tl_now_ms();
+    print_message("TL_TEST_SEED=%llu\n", (unsigned long long)random_state);
+    const char *drawn = ways[below(4)];
+    with = with != NULL && with[0] != '\0' ? with : drawn;
+    print_message("with a secret, and: %s\n", with);
+    cluster_start(&cluster, strstr(with, "tls") != NULL, strstr(with, "log") != NULL);
     return rc;
 }
 

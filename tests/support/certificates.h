@@ -23,6 +23,9 @@ struct certificate_claims {
     bool is_ca, has_expired;
 };
 
+/* Either side of now: some tests set clocks, by up to a year. */
+#define CERTIFICATE_LIFE_S (2L * 365 * 24 * 3600)
+
 static inline void certificate_extend(X509 *cert, int nid, const char *value) {
     X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, nid, value);
     assert_non_null(e);
@@ -40,9 +43,9 @@ certificate_new(const char *subject, const struct certificate *issuer,
     assert_non_null(c.key);
     (void)X509_set_version(c.cert, X509_VERSION_3);
     (void)ASN1_INTEGER_set(X509_get_serialNumber(c.cert), ++serial);
-    (void)X509_gmtime_adj(X509_getm_notBefore(c.cert), -7200);
+    (void)X509_gmtime_adj(X509_getm_notBefore(c.cert), -CERTIFICATE_LIFE_S);
     (void)X509_gmtime_adj(X509_getm_notAfter(c.cert),
-                          claims->has_expired ? -3600 : 3600);
+                          claims->has_expired ? -3600 : CERTIFICATE_LIFE_S);
     (void)X509_set_pubkey(c.cert, c.key);
     X509_NAME *name = X509_get_subject_name(c.cert);
     assert_int_equal(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC,
@@ -112,10 +115,10 @@ static inline struct tl_trust *certificate_trust(const char *name, const char *c
     return trust;
 }
 
-/* cmocka group setup: a CA "ca", "node" for this machine, and what is wrong in various
- * ways: "stranger" (of "other-ca"), "expired", "elsewhere" (for another host), "client"
- * (may not be a server). */
-static inline int certificates_setup(void **state) {
+/* Into the scratch directory: a CA "ca", "node" for this machine, and what is wrong in
+ * various ways: "stranger" (of "other-ca"), "expired", "elsewhere" (for another host),
+ * "client" (may not be a server). */
+static inline void certificates_make(void) {
     static const struct certificate_claims here = {.names =
                                                        "DNS:localhost,IP:127.0.0.1"};
     static const struct certificate_claims old = {.names = "IP:127.0.0.1",
@@ -130,9 +133,6 @@ static inline int certificates_setup(void **state) {
                  {"expired", &old},
                  {"elsewhere", &elsewhere},
                  {"client", &client}};
-    if (scratch_setup(state) != 0) {
-        return -1;
-    }
     struct certificate ca = certificate_ca("test CA");
     struct certificate other = certificate_ca("another CA");
     certificate_write(&ca, "ca");
@@ -147,7 +147,15 @@ static inline int certificates_setup(void **state) {
     certificate_done(&stranger);
     certificate_done(&other);
     certificate_done(&ca);
-    return 0;
+}
+
+/* cmocka group setup. */
+static inline int certificates_setup(void **state) {
+    int rc = scratch_setup(state);
+    if (rc == 0) {
+        certificates_make();
+    }
+    return rc;
 }
 
 #endif
