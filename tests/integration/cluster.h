@@ -117,11 +117,16 @@ static inline bool cluster_try_metric(const struct cluster *c, enum member m,
     return rig_try_metric(http, name, ret_v);
 }
 
+/* It may have been started a moment ago. */
 static inline double cluster_metric(const struct cluster *c, enum member m,
                                     const char *name) {
+    const int64_t deadline_ms = tl_now_ms() + RIG_WAIT_MS;
     double v = 0.0;
-    if (!cluster_try_metric(c, m, name, &v)) {
-        fail_msg("%s does not tell %s: %s", member_names[m], name, tl_error_text());
+    while (!cluster_try_metric(c, m, name, &v)) {
+        if (tl_now_ms() > deadline_ms) {
+            fail_msg("%s does not tell %s: %s", member_names[m], name, tl_error_text());
+        }
+        rig_pause(20);
     }
     return v;
 }
@@ -138,8 +143,27 @@ static inline uint64_t cluster_acknowledged(unsigned w) {
     return record[3];
 }
 
+/* With a durable log workers go on without a server: it has to follow all the same. */
+static inline bool cluster_server_follows(const struct cluster *c,
+                                          int64_t deadline_ms) {
+    double first = -1.0;
+    double now = -1.0;
+    while (now <= first || first < 0.0) {
+        if (tl_now_ms() > deadline_ms) {
+            return false;
+        }
+        rig_pause(5);
+        if (cluster_try_metric(c, SERVER, "throughline_log_position", &now) &&
+            first < 0.0) {
+            first = now;
+        }
+    }
+    return true;
+}
+
 /* Each worker gets further than it was. The wait's length; -1: not by the deadline. */
-static inline int64_t cluster_goes_on(unsigned gradients, int64_t within_ms) {
+static inline int64_t cluster_goes_on(const struct cluster *c, unsigned gradients,
+                                      int64_t within_ms) {
     uint64_t before[CLUSTER_WORKERS];
     int64_t start_ms = tl_now_ms();
     for (unsigned w = 0; w < CLUSTER_WORKERS; w++) {
@@ -153,19 +177,36 @@ static inline int64_t cluster_goes_on(unsigned gradients, int64_t within_ms) {
             rig_pause(5);
         }
     }
-    return tl_now_ms() - start_ms;
+    return c->has_log && !cluster_server_follows(c, start_ms + within_ms)
+               ? -1
+               : tl_now_ms() - start_ms;
 }
 
-/* Anonymous and mapped memory that is resident, in KiB. */
-static inline long cluster_resident_kib(const struct cluster *c, enum member m) {
+/* Resident memory in KiB, and what of it is the process's own: not pages of programs
+ * and libraries, which the kernel shares, brings and takes as it likes. */
+struct cluster_memory {
+    long resident, own;
+};
+
+static inline struct cluster_memory cluster_memory(const struct cluster *c,
+                                                   enum member m) {
     char path[256];
-    long total = 0;
-    long resident = 0;
-    FILE *f = fopen(cluster_text(path, "/proc/%d/statm", c->members[m].pid), "r");
+    char line[128];
+    struct cluster_memory kib = {0};
+    long n = 0;
+    FILE *f = fopen(cluster_text(path, "/proc/%d/status", c->members[m].pid), "r");
     assert_non_null(f);
-    assert_int_equal(fscanf(f, "%ld %ld", &total, &resident), 2);
+    while (fgets(line, sizeof(line), f) != NULL) {
+        if (sscanf(line, "VmRSS: %ld", &n) == 1) {
+            kib.resident = n;
+        } else if (sscanf(line, "RssAnon: %ld", &n) == 1 ||
+                   sscanf(line, "RssShmem: %ld", &n) == 1) {
+            kib.own += n;
+        }
+    }
     (void)fclose(f);
-    return resident * (sysconf(_SC_PAGESIZE) / 1024);
+    assert_true(kib.own > 0 && kib.resident >= kib.own);
+    return kib;
 }
 
 /* What every process has said, for a failure that nobody expected. */
@@ -268,7 +309,7 @@ static inline void cluster_start(struct cluster *c, bool has_tls, bool has_log) 
         c->http[m] = rig_free_port();
         cluster_start_member(c, (enum member)m);
     }
-    if (cluster_goes_on(50, 30000) < 0) {
+    if (cluster_goes_on(c, 50, 30000) < 0) {
         cluster_tell(c);
         fail_msg("the job does not start");
     }
