@@ -1,5 +1,6 @@
-/* Memory runs out while objects go to a real bucket and come back, libcurl's own
- * allocations included. What fails says so; what is in the bucket is whole. */
+/* Memory runs out while objects go to a real bucket and come back: what fails says so,
+ * and what is in the bucket is whole. The large ones have a place of their own, since
+ * this server stumbles in its listings over what a broken-off upload left. */
 #include "s3_internal.h"
 #include "s3_server.h"
 #include "scarce.h"
@@ -7,10 +8,8 @@
 
 static struct s3_server server;
 
-struct bucket {
-    char url[TL_PATH_MAX + 64];
-    const char *large;
-};
+#define LARGE (S3_PIECE_BYTES + 1u)
+static char *large;
 
 /* ---- each operation of a store ----------------------------------------------------
  */
@@ -53,45 +52,61 @@ static int count(void *ctx, const char *name, uint64_t size) {
     return 0;
 }
 
-static int use_store(struct tl_store *s, const struct bucket *b) {
-    static const size_t large = S3_PIECE_BYTES + 1u;
+static int use_small(struct tl_store *s) {
     unsigned objects = 0;
     int rc = put(s, "small", "a small one", 11, false);
-    rc = rc == 0 ? put(s, "large", b->large, large, false) : rc;
     int settled = tl_store_settle(s, rc != 0);
     rc = rc == 0 ? settled : rc;
     rc = rc == 0 ? put(s, "first", "the first", 9, true) : rc;
     rc = rc == 0 ? expect(s, "small", "a small one", 11) : rc;
-    rc = rc == 0 ? expect(s, "large", b->large, large) : rc;
     rc = rc == 0 ? s->ops->list(s, "", count, &objects) : rc;
     if (rc == 0) {
-        assert_true(objects >= 3);
+        assert_int_equal(objects, 2);
         rc = s->ops->remove(s, "small");
     }
     return rc;
 }
 
+/* As a multipart upload. */
+static int use_large(struct tl_store *s) {
+    int rc = put(s, "large", large, LARGE, false);
+    int settled = tl_store_settle(s, rc != 0);
+    rc = rc == 0 ? settled : rc;
+    return rc == 0 ? expect(s, "large", large, LARGE) : rc;
+}
+
+struct visit {
+    char url[TL_PATH_MAX + 64];
+    int (*use)(struct tl_store *s);
+};
+
 static int visit(void *ctx) {
+    const struct visit *v = ctx;
     struct tl_store *s = NULL;
-    int rc = tl_store_open(((struct bucket *)ctx)->url, &server.options, &s);
+    int rc = tl_store_open(v->url, &server.options, &s);
     if (rc == 0) {
-        rc = use_store(s, ctx);
+        rc = v->use(s);
         tl_store_close(s);
     }
     return rc;
 }
 
-static struct bucket bucket_of(const char *name) {
-    struct bucket b = {.large = snapshots_state(3, S3_PIECE_BYTES + 1u, false)};
-    (void)snprintf(b.url, sizeof(b.url), "%s", s3_server_url(&server, name));
-    return b;
+static void torture(const char *name, int (*use)(struct tl_store *s)) {
+    struct visit v = {.use = use};
+    (void)snprintf(v.url, sizeof(v.url), "%s", s3_server_url(&server, name));
+    scarce_torture(visit, &v);
 }
 
-static void every_operation_works_or_says_why(void **state) {
+static void small_objects_work_or_say_why(void **state) {
     (void)state;
-    struct bucket b = bucket_of("ours");
-    scarce_torture(visit, &b);
-    free((char *)b.large);
+    torture("small", use_small);
+}
+
+static void large_objects_work_or_say_why(void **state) {
+    (void)state;
+    large = snapshots_state(3, LARGE, false);
+    torture("large", use_large);
+    free(large);
 }
 
 static int start(void **state) {
@@ -108,7 +123,8 @@ static int stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_operation_works_or_says_why),
+        cmocka_unit_test(small_objects_work_or_say_why),
+        cmocka_unit_test(large_objects_work_or_say_why),
     };
     return cmocka_run_group_tests_name("snapshot/s3_memory", tests, start, stop);
 }
