@@ -273,10 +273,12 @@ static inline void cluster_make_trust(const struct cluster *c) {
 
 static inline void cluster_make_job(struct cluster *c) {
     char more[768];
-    char log[160] = "";
+    char log[192] = "";
     if (c->has_log) {
         test_redis_start(&c->log);
-        (void)snprintf(log, sizeof(log), ", \"log\": {\"url\": \"%s\"}", c->log.url);
+        (void)snprintf(log, sizeof(log),
+                       ", \"log\": {\"url\": \"%s\", \"max_bytes\": 268435456}",
+                       c->log.url);
     }
     (void)snprintf(more, sizeof(more),
                    ", \"optimizer\": {\"learning_rate\": 0.02, \"momentum\": 0.5}, "
