@@ -211,7 +211,6 @@ static const char chain_decide_lua[] = CHAIN
     "  set('', config)\n"
     "  raise(epochs, shard, string.match(next, '^%d+ (%d+)'))\n"
     "  redis.call('EXPIRE', epochs, seconds)\n"
-    "  redis.call('PUBLISH', news, 'chain/' .. shard)\n"
     "end\n"
     "return look()\n";
 

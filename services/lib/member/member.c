@@ -86,6 +86,7 @@ static void fill(struct tl_member *m, const struct tl_member_config *c) {
     m->ctx = c->ctx;
     m->self = c->self;
     complete_self(&m->self);
+    m->is_news = true; /* also where a dead one's entry is replaced */
     m->started_ms = -1;
 }
 
