@@ -46,9 +46,12 @@ browser: test-bootstrap ## the dashboard in a real browser, the metrics in a rea
 torture: build ## 500 random faults in one run of a job; TL_TEST_SEED=N repeats it
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_TORTURE_FAULTS=500 $(BUILD)/tests/integration_torture
 
-soak: build test-bootstrap ## 2,000 servers killed on Redis and Kafka; TL_SOAK_KILLS=N, TL_TEST_SEED=N
+soak: build test-bootstrap ## thousands of servers and replicas killed, replicas frozen; TL_SOAK_KILLS=N, TL_TEST_SEED=N
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_SOAK_KILLS=$(or $(TL_SOAK_KILLS),2000) TL_OUTAGE_SECONDS=20 \
 	    $(BUILD)/tests/integration_stateless
+	@TL_TEST_SEED=$(TL_TEST_SEED) TL_SOAK_KILLS=$(or $(TL_SOAK_KILLS),1000) TL_SOAK_FREEZES=50 \
+	    $(BUILD)/tests/integration_chain
+
 
 fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
 	@scripts/bootstrap lint
