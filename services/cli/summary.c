@@ -188,6 +188,10 @@ static void print_kills(const struct tl_run *run, FILE *out) {
     for (size_t i = 0; i < drill->count; i++) {
         print_kill(run, i, out);
     }
+    if (drill->count > 0 && run->sample.has_gradients) {
+        (void)fprintf(out, "  %zu kill%s: %" PRIu64 " lost\n", drill->count,
+                      drill->count == 1 ? "" : "s", run->sample.lost);
+    }
 }
 
 static void print_outcome(const struct tl_run *run, FILE *out) {
