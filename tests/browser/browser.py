@@ -34,6 +34,12 @@ class Browser:
         cdp("Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
 
+    def go(self, offline):
+        cdp = self.driver.execute_cdp_cmd
+        cdp("Network.enable", {})
+        cdp("Network.emulateNetworkConditions",
+            {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1})
+
     def js(self, script, *arguments):
         return self.driver.execute_script("return " + script, *arguments)
 

@@ -153,7 +153,8 @@ static int add_kill(const struct plan *p, const json_t *arm, const char *given,
     }
     const char *who = victim_of(arm, &k);
     char number[16] = "";
-    if (k.target == TL_DRILL_SERVER || k.target == TL_DRILL_WORKER) {
+    if (k.target == TL_DRILL_SERVER || k.target == TL_DRILL_WORKER ||
+        k.target == TL_DRILL_REPLICA || tl_drill_is_place(k.target)) {
         (void)snprintf(number, sizeof(number), "/%" PRIu32, k.index);
     }
     if (k.trigger == TL_DRILL_AT_TIME) {

@@ -76,6 +76,13 @@ static void an_arm_names_its_victim(void **state) {
     assert_true(has_argument(run, "--kill=head/0@seconds=15.000,down=15000ms"));
     assert_true(has_argument(run, "--kill=worker/1@updates=300,down=forever"));
     json_decref(runs);
+    assert_int_equal(plan("{\"job\":\"x\",\"seeds\":[1],\"arms\":[{\"name\":\"a\"}],"
+                          "\"kills\":{\"k\":[\"tail/1@seconds=2,down=0\"]}}",
+                          1, &runs),
+                     0);
+    assert_true(has_argument(run_named(runs, "a-k-seed1"),
+                             "--kill=tail/1@seconds=2.000,down=0ms"));
+    json_decref(runs);
 }
 
 static void a_scale_keeps_the_shape(void **state) {
