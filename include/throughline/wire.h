@@ -218,6 +218,20 @@ TL_MUST_USE int tl_shared_send(int socket, const uint8_t header[TL_HEADER_BYTES]
  * recvmsg(). */
 ssize_t tl_shared_receive(int socket, void *bytes, size_t size, int *ret_fd);
 
+/* ---- waiting for a large payload ------------------------------------------------- */
+
+/* Payloads are hashed and awaited in pieces of this size: small enough to stay in the
+ * cache between hashing and copying, large enough that system calls and wake-ups do not
+ * matter. */
+#define TL_PIECE_BYTES (512u << 10)
+
+/* A TCP socket from which `left` bytes of a frame are still to come (0: another frame
+ * may begin) is from now on readable when a piece of them is there, or all, and not for
+ * every segment; waking up so often costs more than the bytes. What is there is read
+ * without asking poll(). `left` must be exact: not for TLS, whose bytes are others.
+ *   *level    in and out: of this socket, 1 at first */
+void tl_low_water(int socket, uint64_t left, int *level);
+
 /* ---- links: one connection, one request at a time ----------------------------- */
 
 /* The client's end of a connection to one shard's server. Non-blocking; the caller

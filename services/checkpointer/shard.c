@@ -314,6 +314,12 @@ void shard_stored(struct shard *s, const struct upload *u) {
 /* The deadline is for silence: a large state on a slow line is not late while it comes.
  */
 static void check_deadline(struct shard *s, int64_t now_ms) {
+    if (now_ms >= s->deadline_ms) {
+        shard_advance(s); /* some bytes may be there, too few to wake us */
+    }
+    if (!shard_is_busy(s)) {
+        return;
+    }
     const uint64_t received = tl_link_bytes_received(s->link);
     if (received != s->bytes_received) {
         s->bytes_received = received;

@@ -325,12 +325,22 @@ static void header_progress(struct serve_conn *c, size_t n) {
     }
 }
 
+/* Wake up for a piece of the payload, and for the next request's header. */
+static void set_low_water(struct serve_conn *c, uint64_t left) {
+    uv_os_fd_t socket = -1;
+    if (!c->is_unix && c->tls == NULL && uv_fileno(&c->io.handle, &socket) == 0) {
+        tl_low_water(socket, left, &c->low_water);
+    }
+}
+
 static void payload_progress(struct serve_conn *c, const void *bytes, size_t n) {
+    const uint64_t total = c->header.length + trailer_bytes(c);
     if (c->got < c->header.length && trailer_bytes(c) != 0) {
         tl_sum_feed(c->sum, bytes, n);
     }
     c->got += n;
-    if (c->got == c->header.length + trailer_bytes(c)) {
+    set_low_water(c, total - c->got);
+    if (c->got == total) {
         request_complete(c);
     }
 }
@@ -367,6 +377,7 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
     }
     c->serve = s;
     c->is_unix = is_unix;
+    c->low_water = 1;
     bool has_tls = !is_unix && tl_trust_has_tls(s->config.trust);
     if (tl_sum_new(&c->sum) != 0 ||
         (has_tls && tl_tls_new(s->config.trust, NULL, &c->tls) != 0) ||

@@ -107,7 +107,8 @@ struct serve_conn {
         small[TL_HELLO_BYTES + TL_TRAILER_BYTES]; /* payloads that are no gradient */
     struct serve_payload *payload;
     uint8_t trailer[TL_TRAILER_BYTES];
-    uint64_t got; /* bytes of what is being read */
+    uint64_t got;  /* bytes of what is being read */
+    int low_water; /* bytes that wake us up */
     struct tl_sum *sum;
     struct tl_shared shared; /* bytes NULL: payloads go through the socket */
 

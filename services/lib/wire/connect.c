@@ -63,6 +63,7 @@ static int try_address(struct tl_link *l, int family, const struct sockaddr *whe
     if (l->fd < 0) {
         return connect_error(l, errno);
     }
+    l->low_water = 1;
     tune(l->fd, family == AF_UNIX);
     if (connect(l->fd, where, size) == 0) {
         return 0;

@@ -6,6 +6,7 @@
  *   stream.c    bytes as they are, or through TLS
  *   send.c      a request's bytes out
  *   receive.c   a reply's bytes in, checked before they are believed
+ *   low_water.c how much of a payload must be there to be worth waking up for
  *   shared.c    memory instead of the stream, for payloads on one machine
  *   wait.c      several links at once
  */
@@ -19,10 +20,6 @@
 
 #include <netdb.h>
 #include <poll.h>
-
-/* Payloads are hashed in pieces of this size, small enough to stay in the cache between
- * hashing and copying, large enough that the system calls do not matter. */
-#define LINK_PIECE_BYTES (256u << 10)
 
 enum link_state {
     LINK_CLOSED,   /* no connection, or it is of no use any more */
@@ -41,6 +38,7 @@ struct link_frame {
 
 struct tl_link {
     int fd;
+    int low_water; /* bytes that make it readable */
     enum link_state state;
     bool connecting;
     struct tl_address address;
@@ -76,7 +74,7 @@ struct tl_link {
     struct tl_auth auth;  /* of the HELLO under way or answered last */
     uint8_t *welcome;     /* borrowed while a HELLO is under way, else NULL */
     uint8_t said[TL_HELLO_BYTES], heard[TL_CHALLENGE_BYTES];
-    uint8_t piece[LINK_PIECE_BYTES]; /* for the sink; no memory before the first */
+    uint8_t piece[TL_PIECE_BYTES]; /* for the sink; no memory before the first */
 };
 
 /* connect.c: TL_E_BUSY while the kernel still tries. A host's next address is tried

@@ -133,7 +133,7 @@ static int begin_payload(struct tl_link *l) {
  * at multiples of their size, so that most copies begin at an even address. */
 static uint8_t *place_for(struct tl_link *l, uint64_t at, uint64_t *size) {
     uint64_t left = l->reply.length - at;
-    uint64_t piece = LINK_PIECE_BYTES - at % LINK_PIECE_BYTES;
+    uint64_t piece = TL_PIECE_BYTES - at % TL_PIECE_BYTES;
     *size = left < piece ? left : piece;
     if (l->reply.kind == TL_KIND_ERROR) {
         return (uint8_t *)l->text + at;
@@ -247,12 +247,21 @@ static int read_body(struct tl_link *l) {
     return take_payload(l, place, got < size ? got : size);
 }
 
-int link_receive(struct tl_link *l) {
-    while (l->in.moved < l->in.bytes) {
-        int rc = l->in.moved < TL_HEADER_BYTES ? read_header(l) : read_body(l);
-        if (rc != 0) {
-            return rc;
-        }
+/* Wake up for a piece of the payload, and for the next reply's header. */
+static void set_low_water(struct tl_link *l) {
+    bool is_body = l->in.moved >= TL_HEADER_BYTES;
+    if (!l->address.is_unix && l->tls == NULL) {
+        tl_low_water(l->fd, is_body ? l->in.bytes - l->in.moved : 0, &l->low_water);
     }
-    return complete(l);
+}
+
+int link_receive(struct tl_link *l) {
+    int rc = 0;
+    while (rc == 0 && l->in.moved < l->in.bytes) {
+        rc = l->in.moved < TL_HEADER_BYTES ? read_header(l) : read_body(l);
+    }
+    if (rc == 0 || rc == TL_E_BUSY) {
+        set_low_water(l);
+    }
+    return rc == 0 ? complete(l) : rc;
 }

@@ -59,7 +59,7 @@ static void hash_ahead(struct tl_link *l) {
         return;
     }
     uint64_t left = length - l->hashed;
-    uint64_t piece = left < LINK_PIECE_BYTES ? left : LINK_PIECE_BYTES;
+    uint64_t piece = left < TL_PIECE_BYTES ? left : TL_PIECE_BYTES;
     tl_sum_feed(l->sum, l->payload + l->hashed, piece);
     l->hashed += piece;
     if (l->hashed == length) {
