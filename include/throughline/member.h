@@ -40,7 +40,7 @@
 enum tl_member_state {
     TL_MEMBER_STARTING = 0, /* registered, not serving yet */
     TL_MEMBER_SERVING = 1,
-    TL_MEMBER_LEAVING = 2, /* winding down */
+    TL_MEMBER_LEAVING = 2, /* winding down; still answers */
 };
 
 /* One service as the others see it. */

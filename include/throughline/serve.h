@@ -72,6 +72,7 @@ struct tl_serve_stats {
     uint64_t strangers_dropped; /* by newer ones, or for being slow to open */
     uint64_t auth_failures;     /* proofs that were wrong or missing */
     uint64_t pushes, pulls, snapshots, bytes_received, bytes_sent;
+    uint64_t kept_version; /* newest that the checkpointer has said it holds */
     double fold_seconds, fold_stall_seconds_max; /* longest fold of one record; longest
                                                     a cut held the loop */
 };
@@ -88,7 +89,8 @@ void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch);
 /* Refuse everything from now on with `status` (TL_E_FENCED), or serve again with 0.
  * Links of replicas are not refused by it. */
 void tl_serve_refuse(struct tl_serve *s, int status);
-/* Every reply says that the job has ended; waiting pulls are answered. */
+/* Every reply says that the job has ended; waiting pulls are answered, and gradients
+ * refused with TL_E_ENDED. Ends a drain. */
 void tl_serve_set_ended(struct tl_serve *s);
 /* Put a record of our own in (LEAVE of a dead worker). As tl_fold_apply(). */
 TL_MUST_USE int tl_serve_offer(struct tl_serve *s, struct tl_record *r);

@@ -299,9 +299,9 @@ void shard_stored(struct shard *s, const struct upload *u) {
     tl_pace_taken(&s->pace, tl_now_ms(), u->meta.version, u->meta.epoch);
     s->taken_position = u->meta.position;
     presence_announce(s->owner, TL_MEMBER_SERVING);
-    /* With the job ending, gradients may still be on their way to this shard: ask until
-     * there is nothing newer. A process that is stopped takes one. */
-    if (!s->owner->job_has_ended) {
+    /* A server that ends waits for the question whether there is anything newer: it
+     * says what has been kept. One snapshot is enough when we are stopped. */
+    if (!s->owner->job_has_ended && !presence_is_leaving(s->owner, s->number)) {
         last_is_over(s);
     }
     if (s->step == SHARD_IDLE) {

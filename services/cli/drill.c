@@ -162,7 +162,7 @@ static bool shows(const struct tl_run *run, size_t slot, uint64_t *ret_progress)
         return serves_anew(run, slot, p->index, ret_progress);
     }
     if (tl_member_find(run->member, role_of(p->kind), p->index, &entry) != 0 ||
-        entry.pid != p->pid || entry.state != TL_MEMBER_SERVING) {
+        entry.pid != p->pid || entry.state == TL_MEMBER_STARTING) {
         return false;
     }
     *ret_progress = entry.version;

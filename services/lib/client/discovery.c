@@ -112,7 +112,7 @@ int client_discovery_find(void *ctx, uint32_t shard, struct tl_address *ret_addr
     struct tl_member_entry entry;
     if (d->member != NULL &&
         tl_member_find(d->member, TL_ROLE_SERVER, shard, &entry) == 0 &&
-        entry.state == TL_MEMBER_SERVING && entry.address[0] != '\0') {
+        entry.state != TL_MEMBER_STARTING && entry.address[0] != '\0') {
         return tl_address_parse(entry.address, ret_address) == 0
                    ? 0
                    : tl_fail(TL_E_UNAVAILABLE,

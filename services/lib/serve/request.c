@@ -358,6 +358,10 @@ static int propose(struct serve_conn *c) {
     return 0;
 }
 
+static bool is_gradient(const struct serve_conn *c) {
+    return c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL;
+}
+
 static void submit_to_chain(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     int rc = propose(c);
@@ -375,12 +379,13 @@ static void submit_to_chain(struct serve_conn *c) {
 /* The record that `c` has sent is folded: now, or when the chain has committed it. */
 static void submit(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
-    if (s->config.propose != NULL) {
+    bool is_late = s->ended && is_gradient(c);
+    if (s->config.propose != NULL && !is_late) {
         submit_to_chain(c);
         return;
     }
     struct tl_record r = record_of(c);
-    answer(c, tl_serve_offer(s, &r));
+    answer(c, is_late ? TL_E_ENDED : tl_serve_offer(s, &r));
     serve_request_retry(s);
 }
 
@@ -446,7 +451,13 @@ static void handle_leave(struct serve_conn *c) {
     }
 }
 
+/* Who asks for what is newer has kept what it names. */
 static void handle_snapshot(struct serve_conn *c) {
+    struct tl_serve_stats *stats = &c->serve->stats;
+    uint64_t held = c->header.read_version;
+    if (held <= tl_fold_version(c->serve->fold) && held > stats->kept_version) {
+        stats->kept_version = held;
+    }
     if (!has_news(c)) {
         serve_reply_status(c, TL_KIND_STATE, TL_E_NOTMODIFIED);
         return;
@@ -670,6 +681,13 @@ static bool changes_state(uint8_t kind) {
            kind == TL_KIND_RATE;
 }
 
+/* The state is on its way out, or soon will be: the fold has its last version. */
+static bool takes_no_more(const struct tl_serve *s) {
+    bool is_full = s->slice->until_version > 0 &&
+                   tl_fold_version(s->fold) >= s->slice->until_version;
+    return s->draining || (is_full && !s->ended);
+}
+
 void serve_request(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     bool opens = c->header.kind == TL_KIND_HELLO || c->header.kind == TL_KIND_PROOF;
@@ -695,8 +713,9 @@ void serve_request(struct serve_conn *c) {
         refuse_for(c, TL_E_FENCED);
         return;
     }
-    if (s->draining && changes_state(c->header.kind)) {
-        serve_reply_error(c, TL_E_BUSY, false, "shard %" PRIu32 " is shutting down",
+    if (takes_no_more(s) && changes_state(c->header.kind)) {
+        serve_reply_error(c, TL_E_BUSY, false,
+                          "shard %" PRIu32 " is ending: its last state is being kept",
                           s->slice->shard);
         return;
     }

@@ -238,6 +238,7 @@ void tl_serve_refuse(struct tl_serve *s, int status) {
 
 void tl_serve_set_ended(struct tl_serve *s) {
     s->ended = true;
+    s->draining = false;
     serve_request_retry(s);
 }
 

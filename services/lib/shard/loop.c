@@ -245,7 +245,32 @@ static void on_event(void *ctx, const struct tl_roster_event *event) {
     }
 }
 
+/* ---- the last state ----------------------------------------------------------- */
+
+/* Would the next server of this shard have all that was acknowledged here? Without
+ * anybody who keeps snapshots the answer does not change by waiting. */
+static bool state_is_kept(const struct server *s) {
+    struct tl_serve_stats stats;
+    struct tl_member_entry checkpointer;
+    uint64_t version = tl_fold_version(s->fold);
+    bool is_watched =
+        tl_job_has_store(&s->job) && s->follow.log == NULL && s->member != NULL &&
+        tl_member_find(s->member, TL_ROLE_CHECKPOINTER, 0, &checkpointer) == 0;
+    tl_serve_stats(s->serve, &stats);
+    return !is_watched || stats.kept_version >= version ||
+           (s->origin.from_snapshot && s->origin.version == version);
+}
+
+/* Take no more, so that there is a last state, and ask for it to be kept. */
+static void hand_over(struct server *s, int64_t within_ms) {
+    s->leave_deadline_ms = tl_now_ms() + within_ms;
+    tl_serve_drain(s->serve);
+    server_announce(s, TL_MEMBER_LEAVING);
+}
+
 /* ---- the end ------------------------------------------------------------------ */
+
+static void end_tick(struct server *s);
 
 static void end_job(uv_work_t *work) {
     struct server *s = work->data;
@@ -258,6 +283,23 @@ static void end_done(uv_work_t *work, int status) {
     struct server *s = work->data;
     (void)status;
     s->end_busy = false;
+    if (!s->finished) {
+        end_tick(s);
+    }
+}
+
+/* Workers leave when they hear of the end, and nobody is left to make good what dies
+ * with this process: they hear of it when the last state is kept and Redis knows. Till
+ * then a death is a death like any other. */
+static void begin_end(struct server *s) {
+    s->ending = true;
+    hand_over(s, LEAVE_WAIT_MS);
+}
+
+static bool end_is_safe(const struct server *s) {
+    bool can_declare = s->member != NULL && tl_member_is_connected(s->member);
+    return tl_now_ms() >= s->leave_deadline_ms ||
+           (state_is_kept(s) && (s->end_declared || !can_declare));
 }
 
 static void end(struct server *s) {
@@ -317,16 +359,20 @@ static bool somebody_is_left(const struct server *s) {
 
 static void end_tick(struct server *s) {
     bool has_place = s->epoch > 0 || s->replica != NULL;
-    if (!s->ended && has_place && end_is_reached(s)) {
-        end(s);
+    if (!s->ending && has_place && end_is_reached(s)) {
+        begin_end(s);
     }
-    if (!s->ended) {
+    if (!s->ending) {
         return;
     }
-    if (s->member != NULL && !s->end_declared && !s->end_busy) {
+    bool is_kept = s->ended || state_is_kept(s);
+    if (is_kept && s->member != NULL && !s->end_declared && !s->end_busy) {
         s->end_busy = uv_queue_work(&s->loop, &s->end_work, end_job, end_done) == 0;
     }
-    if (s->service.stay) {
+    if (!s->ended && end_is_safe(s)) {
+        end(s);
+    }
+    if (!s->ended || s->service.stay) {
         return;
     }
     int64_t now_ms = tl_now_ms();
@@ -339,15 +385,7 @@ static void end_tick(struct server *s) {
 /* ---- SIGTERM: hand over what was acknowledged, then go ------------------------ */
 
 static bool drain_is_over(const struct server *s) {
-    struct tl_serve_stats stats;
-    tl_serve_stats(s->serve, &stats);
-    struct tl_member_entry checkpointer;
-    bool is_watched =
-        tl_job_has_store(&s->job) && s->follow.log == NULL && s->member != NULL &&
-        tl_member_find(s->member, TL_ROLE_CHECKPOINTER, 0, &checkpointer) == 0;
-    return !is_watched || stats.snapshots > s->drain_snapshots ||
-           checkpointer.version >= tl_fold_version(s->fold) ||
-           tl_now_ms() >= s->leave_deadline_ms;
+    return state_is_kept(s) || tl_now_ms() >= s->leave_deadline_ms;
 }
 
 static void on_stop(uv_poll_t *poll, int status, int events) {
@@ -355,16 +393,11 @@ static void on_stop(uv_poll_t *poll, int status, int events) {
     (void)status;
     (void)events;
     uv_poll_stop(poll);
-    struct tl_serve_stats stats;
-    tl_serve_stats(s->serve, &stats);
     s->draining = true;
-    s->drain_snapshots = stats.snapshots;
-    s->leave_deadline_ms = tl_now_ms() + s->options.drain_ms;
     tl_log_line(TL_INFO, "stopping", "version", tl_text_u64(tl_fold_version(s->fold)),
                 NULL);
-    tl_serve_drain(s->serve);
     tl_health_ready("stopping");
-    server_announce(s, TL_MEMBER_LEAVING);
+    hand_over(s, s->options.drain_ms);
 }
 
 /* ---- the loop ----------------------------------------------------------------- */
@@ -409,7 +442,7 @@ static void on_tick(uv_timer_t *timer) {
     }
     if (s->epoch > 0 && !s->epoch_is_due) {
         workers_tick(s);
-        server_announce(s, TL_MEMBER_SERVING);
+        server_announce(s, s->ending ? TL_MEMBER_LEAVING : TL_MEMBER_SERVING);
     }
     server_gauges_refresh(s);
 }

@@ -95,8 +95,8 @@ struct server {
     int retire_status;
     char end_reason[128];
     _Atomic bool end_declared;
-    bool ended, draining, finished;
-    uint64_t drain_snapshots; /* states sent before the drain began */
+    bool ending, ended; /* it takes no more; everybody is told so */
+    bool draining, finished;
     int64_t leave_earliest_ms;
     int64_t leave_deadline_ms; /* when to go, whoever is still there */
     struct server_absence absence[TL_WORKER_LIMIT];
