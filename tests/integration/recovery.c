@@ -111,6 +111,43 @@ static void losing_a_helper_is_not_losing_the_job(void **state) {
     json_decref(result);
 }
 
+/* The server dies when it has its last version and nobody, or somebody, or everybody
+ * knows: the job ends with that version all the same. Now and then the end is faster
+ * than the kill; the run says so. */
+static void a_death_at_the_end_is_like_any_other(void **state) {
+    (void)state;
+    int kills = 0;
+    for (int round = 0; round < 6; round++) {
+        char name[32];
+        (void)snprintf(name, sizeof(name), "end-%d", round);
+        const char *out = scratch_path(name);
+        const char *argv[] = {"throughline",
+                              "run",
+                              JOB_MLP,
+                              "--json",
+                              "--out",
+                              out,
+                              "--until=updates=600",
+                              "--checkpoint-every-updates=50",
+                              "--kill=server@updates=590",
+                              NULL};
+        struct program p = program_start(argv);
+        struct outcome o = program_end(&p, 60);
+        json_t *result = json_loads(o.out, 0, NULL);
+        bool was_killed = o.exit_code == 0;
+        if (!was_killed && strstr(o.err, "never happened") == NULL) {
+            fail_msg("%s", o.err);
+        }
+        assert_non_null(result);
+        assert_true(number(result, "updates") >= 600);
+        job_assert_losses_exact(result, 2);
+        kills += was_killed ? 1 : 0;
+        json_decref(result);
+        outcome_done(&o);
+    }
+    assert_true(kills > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(async_checkpointing),
@@ -120,6 +157,7 @@ int main(void) {
         cmocka_unit_test(a_dead_worker_does_not_stop_a_sync_job),
         cmocka_unit_test(shards_that_are_far_apart_do_not_stand_still),
         cmocka_unit_test(losing_a_helper_is_not_losing_the_job),
+        cmocka_unit_test(a_death_at_the_end_is_like_any_other),
     };
     return cmocka_run_group_tests_name("recovery", tests, scratch_setup,
                                        scratch_teardown);

@@ -48,6 +48,7 @@ struct shard_options {
     uint32_t max_connections;
     const struct tl_trust *trust; /* of the server */
     bool tcp;                     /* listen on TCP, not on a Unix socket */
+    bool follows_log;
 };
 
 static inline void on_newer_epoch(void *ctx, uint64_t epoch) {
@@ -116,6 +117,7 @@ static inline void shard_start_with(struct shard *s,
         .frame_ms = FRAME_MS,
         .wait_ms = WAIT_MS,
         .unix_checksum = true,
+        .follows_log = options->follows_log,
         .on_newer_epoch = on_newer_epoch,
         .ctx = s,
     };

@@ -148,12 +148,17 @@ static bool is_logged_worker(const struct serve_conn *c) {
            c->header.kind == TL_KIND_PULL && c->header.worker < TL_WORKER_LIMIT;
 }
 
-/* follows_log: has the fold decided the gradient that the pull speaks of? */
+/* follows_log: has the fold decided the gradient that the pull speaks of? In sync one
+ * that waits in the open step is not: who held no weights of this epoch would be given
+ * those that it was computed from. */
 static bool is_decided(const struct serve_conn *c) {
     struct tl_fold_worker w;
-    return !is_logged_worker(c) || c->header.sequence == 0 ||
-           (tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
-            w.sequence >= c->header.sequence);
+    if (!is_logged_worker(c) || c->header.sequence == 0) {
+        return true;
+    }
+    return tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
+           w.sequence >= c->header.sequence &&
+           !(w.contributed && w.sequence == c->header.sequence);
 }
 
 /* follows_log: why the caller gets no weights at all; 0: it may. */
@@ -223,22 +228,19 @@ static bool try_refusal(struct serve_conn *c) {
     return status != 0;
 }
 
-/* async, follows_log: the gradient was folded earlier than the weights that the caller
- * holds: there is nothing to wait for. */
-static bool is_settled_without_news(const struct serve_conn *c) {
-    return is_logged_worker(c) && c->header.sequence != 0 && is_decided(c) &&
-           c->serve->slice->consistency == TL_ASYNC && !has_news(c);
+/* follows_log: the gradient was folded earlier than the weights that the caller holds,
+ * or refused for good: there is nothing to wait for. */
+static bool try_no_news(struct serve_conn *c) {
+    bool is_settled = is_logged_worker(c) && c->header.sequence != 0 && is_decided(c) &&
+                      !has_news(c) && may_read(c);
+    if (is_settled) {
+        serve_reply_status(c, TL_KIND_WEIGHTS, 0);
+    }
+    return is_settled;
 }
 
 static void answer_pull(struct serve_conn *c, bool wait) {
-    if (try_refusal(c)) {
-        return;
-    }
-    if (try_weights(c)) {
-        return;
-    }
-    if (is_settled_without_news(c)) {
-        serve_reply_status(c, TL_KIND_WEIGHTS, 0);
+    if (try_refusal(c) || try_weights(c) || try_no_news(c)) {
         return;
     }
     if (c->serve->ended || (!wait && !weights_are_due(c) && may_read(c))) {
@@ -731,7 +733,7 @@ static bool retry_waiting(struct tl_serve *s) {
             serve_request_wait_over(c);
             return true;
         }
-        if (try_refusal(c) || try_weights(c)) {
+        if (try_refusal(c) || try_weights(c) || try_no_news(c)) {
             return true;
         }
     }

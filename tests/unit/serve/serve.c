@@ -433,6 +433,100 @@ static void epochs_and_draining(void **state) {
     shard_stop(&s);
 }
 
+/* ---- a server that follows a log ------------------------------------------------ */
+
+static void fold_from_log(struct shard *s, enum tl_record_kind kind, uint32_t worker) {
+    float *g = gradient_of(1.0F);
+    struct tl_record r = {
+        .kind = kind,
+        .worker = worker,
+        .incarnation = 1,
+        .sequence = kind == TL_RECORD_GRADIENT ? 1 : 0,
+        .norm = 1.0F,
+        .values = g,
+        .value_count = kind == TL_RECORD_GRADIENT ? COUNT : 0,
+        .value_bytes = kind == TL_RECORD_GRADIENT ? COUNT * sizeof(float) : 0,
+    };
+    assert_int_equal(tl_serve_fold(s->serve, &r), 0);
+    tl_serve_folded(s->serve);
+    free(g);
+}
+
+static void two_join_and_one_contributes(struct shard *s) {
+    fold_from_log(s, TL_RECORD_JOIN, 0);
+    fold_from_log(s, TL_RECORD_JOIN, 1);
+    fold_from_log(s, TL_RECORD_GRADIENT, 0);
+}
+
+static void the_other_contributes(struct shard *s) {
+    fold_from_log(s, TL_RECORD_GRADIENT, 1);
+}
+
+/* A server that has just come holds its step open: who holds no weights of its epoch
+ * is not given those of the step that his gradient belongs to, and who has the newest
+ * already does not wait for newer ones. */
+static void a_logged_gradient_is_decided_with_its_step(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    config.consistency = TL_SYNC;
+    config.start_workers = 2;
+    const struct shard_options options = {.max_connections = 10, .follows_log = true};
+    shard_start_with(&s, &config, &options);
+    on_loop(&s, two_join_and_one_contributes);
+    struct caller *c = caller_greet(&s, TL_ROLE_WORKER);
+    struct tl_header pull = {
+        .kind = TL_KIND_PULL,
+        .flags = TL_FLAG_WAIT,
+        .incarnation = 1,
+        .sequence = 1,
+        .read_version = TL_VERSION_NONE,
+    };
+    assert_int_equal(ask(c, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_NOTMODIFIED);
+
+    on_loop(&s, the_other_contributes);
+    assert_int_equal(ask(c, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    assert_int_equal(tl_link_reply(c->link)->read_version, 1);
+    assert_weights(c, -0.5F);
+    pull.read_version = 1;
+    assert_int_equal(ask(c, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    assert_int_equal(tl_link_reply(c->link)->length, 0);
+    caller_free(c);
+    shard_stop(&s);
+}
+
+/* ---- the end -------------------------------------------------------------------- */
+
+static void end(struct shard *s) {
+    tl_serve_set_ended(s->serve);
+}
+
+/* Full, but not told that it is over: who pushes waits, and a new server could still
+ * take its place. */
+static void the_end_is_told_when_its_owner_says_so(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    config.until_version = 1;
+    shard_start(&s, &config, 10);
+    struct caller *c = caller_join(&s, 0);
+    assert_int_equal(push(c, TL_KIND_PUSH, 0, 1, 0, 1.0F), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, 0);
+    assert_int_equal(push(c, TL_KIND_PUSH, 0, 2, 0, 1.0F), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_BUSY);
+    assert_int_equal(tl_link_reply(c->link)->flags & TL_FLAG_ENDED, 0);
+
+    on_loop(&s, end);
+    assert_int_equal(push(c, TL_KIND_PUSH, 0, 2, 0, 1.0F), 0);
+    assert_int_equal(tl_link_reply(c->link)->status, TL_E_ENDED);
+    assert_true((tl_link_reply(c->link)->flags & TL_FLAG_ENDED) != 0);
+    caller_free(c);
+    shard_stop(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(push_pull_is_one_round_trip),
@@ -448,6 +542,8 @@ int main(void) {
         cmocka_unit_test(sync_answers_when_the_step_is_committed),
         cmocka_unit_test(a_state_is_sent_whole),
         cmocka_unit_test(epochs_and_draining),
+        cmocka_unit_test(a_logged_gradient_is_decided_with_its_step),
+        cmocka_unit_test(the_end_is_told_when_its_owner_says_so),
     };
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);
 }
