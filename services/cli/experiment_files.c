@@ -127,8 +127,10 @@ static json_t *command_of(const struct tl_experiment *e) {
 }
 
 static int describe(const struct tl_experiment *e, json_t **ret_description) {
-    char note[128];
-    (void)snprintf(note, sizeof(note), "every time and count scaled by %g",
+    char note[192];
+    (void)snprintf(note, sizeof(note),
+                   "every time and count scaled by %g; what others measured is not, so "
+                   "their final accuracy is that of longer runs",
                    e->options.scale);
     json_t *d =
         json_pack("{s:o, s:o, s:O, s:O, s:f, s:o, s:o}", "title",

@@ -67,8 +67,9 @@ function listenToKeys(element, plot) {
  *   series  {label, color, scale, dash, width, format, band: [index, index]}
  *   axes    {scale: {label, range}}; the first is on the left, a second on the right
  *   bars    columns instead of lines
+ *   xMost   nothing beyond it is shown
  *   bands() the failures behind it */
-function chart(parent, { title, series, axes, bands = () => [], bars, xLabel = "seconds", xFormat, height = 260 }) {
+function chart(parent, { title, series, axes, bands = () => [], bars, xMost, xLabel = "seconds", xFormat, height = 260 }) {
   const figure = document.createElement("figure");
   figure.className = "chart";
   figure.tabIndex = 0;
@@ -83,7 +84,7 @@ function chart(parent, { title, series, axes, bands = () => [], bars, xLabel = "
     height,
     title,
     scales: {
-      x: { time: false, range: bars ? (u, a, b) => [a - 0.5, b + 0.5] : undefined },
+      x: { time: false, range: bars ? (u, a, b) => [a - 0.5, b + 0.5] : xMost ? (u, a, b) => [a, Math.min(b, xMost)] : undefined },
       ...Object.fromEntries(Object.entries(axes).map(([k, a]) => [k, { range: a.range }])),
     },
     axes: [
@@ -96,12 +97,12 @@ function chart(parent, { title, series, axes, bands = () => [], bars, xLabel = "
     series: [
       { label: xLabel, value: (u, v) => (xFormat && v != null ? xFormat(u, [v])[0] : number(v, 1)) },
       ...series.map((s, i) => ({
-        label: s.label, scale: s.scale ?? Object.keys(axes)[0], stroke: s.hidden ? "transparent" : color(s.color ?? `c${i % 6}`), width: s.width ?? 2, dash: s.dash,
+        label: s.label, scale: s.scale ?? Object.keys(axes)[0], stroke: s.hidden ? "transparent" : color(s.color ?? `c${i % 8}`), width: s.width ?? 2, dash: s.dash,
         spanGaps: s.spanGaps ?? false, points: { show: false, size: 5 }, value: (u, v) => (s.format ?? number)(v),
         paths: bars && uPlot.paths.bars({ size: [0.8, 60] }), fill: bars && color(s.color ?? `c${i}`),
       })),
     ],
-    bands: series.flatMap((s, i) => (s.band ? [{ series: s.band, fill: color(s.color ?? `c${i % 6}`).replace(/^rgb\((.*)\)/, "rgba($1, .15)") }] : [])),
+    bands: series.flatMap((s, i) => (s.band ? [{ series: s.band, fill: color(s.color ?? `c${i % 8}`).replace(/^rgb\((.*)\)/, "rgba($1, .15)") }] : [])),
     cursor: { y: false },
     hooks: { drawClear: [(u) => drawBands(u, bands())] },
   });

@@ -298,12 +298,16 @@ function comparison(parent, c) {
   let arm = -1; /* what is dashed belongs to the arm before it */
   const expanded = c.series.flatMap((s) => {
     arm += !s.dashed;
-    const look = { color: `c${arm % 6}`, width: s.dashed ? 1.2 : 2.5, dash: s.dashed ? [6, 4] : undefined, spanGaps: true, format: c.percent ? percent : number };
+    const look = { color: `c${arm % 8}`, width: s.dashed ? 1.2 : 2.5, dash: s.dashed ? [6, 4] : undefined, spanGaps: true, format: c.percent ? percent : number };
     const line = { ...look, label: s.label, x: s.x, y: s.y };
     return s.low ? [line, { ...look, hidden: true, label: `${s.label}: upper`, x: s.x, y: s.high }, { ...look, hidden: true, label: `${s.label}: lower`, x: s.x, y: s.low }] : [line];
   });
   expanded.forEach((s, i) => { if (s.label.endsWith(": lower")) s.band = [i, i + 1]; });
-  const plot = chart(box, { title: c.title, series: expanded, axes: { y: { label: c.label, range: c.range } }, bands: () => c.bands ?? [], height: 380 });
+  const last = (list) => Math.max(0, ...list.map((s) => s.x.at(-1) ?? 0));
+  const own = last(c.series.filter((s) => !s.dashed)), all = last(c.series);
+  const isCut = own < all / 2; /* a short schedule beside the whole ones of others */
+  if (isCut) box.append(make("p", { className: "note", textContent: `The dashed curves go on until ${seconds(all)}.` }));
+  const plot = chart(box, { title: c.title, series: expanded, axes: { y: { label: c.label, range: c.range } }, bands: () => c.bands ?? [], height: 380, xMost: isCut ? own : undefined });
   plot.set(uPlot.join(expanded.map((s) => [s.x, s.y])));
 }
 

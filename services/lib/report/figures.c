@@ -193,8 +193,12 @@ static struct service *find_service(struct tl_figures *f, const char *name) {
     return s;
 }
 
-/* What a server says of its own start, when it is the one after the kill. */
+/* What a server says of its own start, once it is over: the one after the kill. */
 static void add_start(struct tl_figures *f, const char *name, const json_t *p) {
+    const char *state = json_string_value(json_object_get(p, "state"));
+    if (state == NULL || strcmp(state, "serving") != 0) {
+        return;
+    }
     for (size_t i = f->failure_count; i > 0; i--) {
         struct failure *x = &f->failures[i - 1];
         if (strcmp(x->service, name) != 0) {

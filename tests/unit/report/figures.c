@@ -110,17 +110,18 @@ static void counters_are_the_last_ones(void **state) {
  * does not count. */
 static void a_recovery_is_taken_apart(void **state) {
     (void)state;
-#define SERVER(t, pid, load)                                                           \
-    "{\"kind\":\"sample\",\"t\":" #t                                                   \
-    ",\"processes\":[{\"service\":\"server/0\",\"pid\":" #pid                          \
-    ",\"load_seconds\":" #load ",\"replay_seconds\":1.5}]}\n"
+#define SERVER(t, state, pid, load)                                                    \
+    "{\"kind\":\"sample\",\"t\":" #t ",\"processes\":[{\"service\":\"server/0\","      \
+    "\"state\":\"" state "\",\"pid\":" #pid ",\"load_seconds\":" #load                 \
+    ",\"replay_seconds\":1.5}]}\n"
 #define EVENT(t, event, more)                                                          \
     "{\"kind\":\"event\",\"service\":\"server/0\",\"t\":" #t ",\"event\":\"" event     \
     "\"" more "}\n"
     json_t *f = figures_of(
-        SERVER(9, 7, 9) EVENT(10, "kill", ",\"pid\":7") EVENT(12, "down", "")
-            EVENT(14, "restart", "") SERVER(15, 7, 9) SERVER(18, 8, 0.5)
-                EVENT(19, "recovered", ",\"restore_seconds\":3,\"resume_seconds\":2"));
+        SERVER(9, "serving", 7, 9) EVENT(10, "kill", ",\"pid\":7") EVENT(12, "down", "")
+            EVENT(14, "restart", "") SERVER(15, "down", 7, 9)
+                SERVER(16, "starting", 8, 0.1) SERVER(18, "serving", 8, 0.5) EVENT(
+                    19, "recovered", ",\"restore_seconds\":3,\"resume_seconds\":2"));
 #undef SERVER
 #undef EVENT
     assert_figure(f, "detection_seconds", 2);
