@@ -75,7 +75,7 @@ chart: ## check the chart and the chaos manifests, without a cluster
 	@scripts/chart
 
 images: ## build the container images, throughline/SERVICE:VERSION
-	@for target in server worker checkpointer monitor cli; do \
+	@for target in server replica worker checkpointer monitor cli; do \
 	    docker build -f deploy/Dockerfile --target $$target -t throughline/$$target:$(VERSION) . || exit 1; done
 
 e2e: ## on the cluster of KUBECONFIG: install, train, kill, verify, upgrade, uninstall

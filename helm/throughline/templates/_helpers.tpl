@@ -64,6 +64,22 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if and (include "throughline.hasLog" .) (eq .Values.log.kind "redis") }}yes{{ end -}}
 {{- end }}
 
+{{/* How many programs hold each shard, which one that is, and how many there are in all. */}}
+{{- define "throughline.replicas" -}}
+{{- if eq .Values.strategy "chain" -}}
+{{ get (.Values.job.chain | default dict) "length" | default 3 }}
+{{- else -}}
+1
+{{- end -}}
+{{- end }}
+{{- define "throughline.serverImage" -}}
+{{- $service := ternary "replica" "server" (eq .Values.strategy "chain") -}}
+{{ include "throughline.image" (dict "root" . "service" $service) }}
+{{- end }}
+{{- define "throughline.servers" -}}
+{{ mul .Values.shards (include "throughline.replicas" . | int) }}
+{{- end }}
+
 {{/* Addresses of the things that the services talk to. */}}
 {{- define "throughline.storeBase" -}}
 {{- if include "throughline.hasVolume" . -}}
@@ -173,6 +189,9 @@ kafka://{{ .Values.external.kafka.brokers }}
 {{- $s3 := dict "region" $v.external.s3.region -}}
 {{- with include "throughline.s3Endpoint" . }}{{ $_ := set $s3 "endpoint" . }}{{ end -}}
 {{- $_ := set $job "s3" (merge ($job.s3 | default dict) $s3) -}}
+{{- end -}}
+{{- if eq $v.strategy "chain" -}}
+{{- $_ := set $job "chain" (merge (dict "length" (include "throughline.replicas" . | int)) ($job.chain | default dict)) -}}
 {{- end -}}
 {{- if include "throughline.hasLog" . -}}
 {{- $_ := set $job "log" (merge (dict "url" (include "throughline.logURL" .)) ($job.log | default dict)) -}}

@@ -303,7 +303,11 @@ livenessProbe:
 {{/* One service's container, and the pod around it. */}}
 {{- define "throughline.container" -}}
 name: {{ .component }}
+{{- if eq .component "server" }}
+image: {{ include "throughline.serverImage" .root }}
+{{- else }}
 image: {{ include "throughline.image" (dict "root" .root "service" .component) }}
+{{- end }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 securityContext:
   {{- include "throughline.containerSecurity" . | nindent 2 }}
