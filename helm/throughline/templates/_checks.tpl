@@ -38,8 +38,11 @@
 {{- if get ($v.job.log | default dict) "url" -}}
 {{- fail "job.log.url: set log.kind (redis or kafka) instead" -}}
 {{- end -}}
-{{- if and (eq $v.strategy "none") (hasKey $v.job "checkpoint") (get $v.job.checkpoint "store") -}}
-{{- fail "job.checkpoint.store: strategy none has no store" -}}
+{{- if and (include "throughline.hasLog" .) (not (include "throughline.hasStore" .)) -}}
+{{- fail (printf "job.recovery: replay is of use with strategy checkpoint, not with %s" $v.strategy) -}}
+{{- end -}}
+{{- if and (not (include "throughline.hasStore" .)) (get ($v.job.checkpoint | default dict) "store") -}}
+{{- fail (printf "job.checkpoint.store: strategy %s has no store" $v.strategy) -}}
 {{- end -}}
 {{- range tuple "data" "strategy" "consistency" "shards" "workers" -}}
 {{- if hasKey $v.job . -}}

@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* Which parts a strategy has. Non-empty is yes. */}}
 {{- define "throughline.hasStore" -}}
-{{- if ne .Values.strategy "none" }}yes{{ end -}}
+{{- if has .Values.strategy (list "checkpoint" "stateless") }}yes{{ end -}}
 {{- end }}
 {{- define "throughline.hasS3" -}}
 {{- if and (include "throughline.hasStore" .) (eq .Values.store.kind "s3") }}yes{{ end -}}
@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
 {{- define "throughline.hasLog" -}}
-{{- if has .Values.strategy (list "stateless") }}yes{{ end -}}
+{{- if or (eq .Values.strategy "stateless") (eq (get .Values.job "recovery" | default "resume") "replay") }}yes{{ end -}}
 {{- end }}
 {{- define "throughline.hasKafka" -}}
 {{- if and (include "throughline.hasLog" .) (eq .Values.log.kind "kafka") }}yes{{ end -}}

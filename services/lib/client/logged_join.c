@@ -70,6 +70,22 @@ static int next_incarnation(struct tl_client *c, uint64_t floor, int64_t deadlin
                                       deadline_ms, &c->incarnation);
 }
 
+/* Which batches its earlier lives have settled is in the worker's ledger, or else in
+ * the servers' tables alone: begun without either, it would compute them all again, to
+ * have them refused. */
+static int find_place(struct tl_client *c, int64_t deadline_ms, struct known *known,
+                      bool *has_met) {
+    if (*has_met || c->ledger.acknowledged > 0 || c->incarnation == 1) {
+        return 0;
+    }
+    int rc = client_meet(c, deadline_ms);
+    rc = rc == 0 ? ask_tables(c, deadline_ms, known) : rc;
+    *has_met = rc == 0;
+    return rc == 0 && known->incarnation >= c->incarnation
+               ? next_incarnation(c, known->incarnation, deadline_ms)
+               : rc;
+}
+
 int client_logged_rejoin(struct tl_client *c, int64_t deadline_ms) {
     const struct tl_header join = {
         .kind = TL_KIND_JOIN,
@@ -144,6 +160,9 @@ int client_logged_join(struct tl_client *c) {
     }
     if (rc == 0) {
         rc = next_incarnation(c, known.incarnation, deadline_ms);
+    }
+    if (rc == 0) {
+        rc = find_place(c, deadline_ms, &known, &has_met);
     }
     if (rc == 0) {
         rc = client_ledger_write(&c->ledger, c->incarnation, c->ledger.acknowledged);
