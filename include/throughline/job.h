@@ -20,6 +20,7 @@ enum tl_strategy {
     TL_STRATEGY_CHECKPOINT = 1,
     TL_STRATEGY_STATELESS = 2,
     TL_STRATEGY_CHAIN = 3,
+    TL_STRATEGY_HYBRID = 4,
 };
 /* What a server does with what came after its checkpoint: it is lost, and counted; or a
  * durable log has it. */
@@ -87,6 +88,7 @@ struct tl_job {
     uint32_t log_replication;     /* "log.replication" */
     uint32_t log_min_insync;      /* "log.min_insync_replicas" */
     json_t *kafka;                /* "kafka": settings for librdkafka, or NULL */
+    uint32_t standbys;            /* "hybrid.standbys" */
     uint32_t chain_length;        /* "chain.length" */
     int chain_replication;        /* "chain.replication": enum tl_replication */
     uint64_t chain_every;         /* "chain.every" */

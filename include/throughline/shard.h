@@ -7,7 +7,8 @@
  * recover or begin a state, serve it, announce themselves and wind down alike. What
  * differs is where the records come from: a server gives them their order itself
  * (strategies none, checkpoint) or reads a durable log (stateless); a replica is one of
- * a chain (chain). */
+ * a chain (chain), or reads a durable log beside others, of which one serves (hybrid).
+ */
 #ifndef THROUGHLINE_SHARD_H
 #define THROUGHLINE_SHARD_H
 

@@ -28,11 +28,29 @@ const char *tl_run_target_name(const struct tl_run *run, size_t slot) {
     return text;
 }
 
+/* Who serves the shard, of those that fold its log. */
+static struct tl_process *who_serves(const struct tl_run *run, uint32_t shard) {
+    struct tl_member_entry e;
+    if (tl_member_find(run->member, TL_ROLE_SERVER, shard, &e) != 0) {
+        return NULL;
+    }
+    for (size_t i = 0; i < run->fleet.count; i++) {
+        struct tl_process *p = &run->fleet.items[i];
+        if (p->kind == TL_DRILL_REPLICA && p->pid == e.pid) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
 /* Who has this place in the chain, as Redis knows; NULL: nobody has. */
 static struct tl_process *who_is(const struct tl_run *run,
                                  const struct tl_drill_kill *kill) {
     struct tl_chain_config c;
     int64_t deadline_ms = tl_now_ms() + redis_within_ms;
+    if (run->job.strategy == TL_STRATEGY_HYBRID) {
+        return who_serves(run, kill->index);
+    }
     if (tl_member_chain_config(run->member, kill->index, deadline_ms, &c) != 0 ||
         c.count == 0 || (kill->target == TL_DRILL_MIDDLE && c.count < 3) ||
         (kill->target == TL_DRILL_TAIL && c.count < 2)) {

@@ -49,6 +49,14 @@ static const struct tl_option rows[] = {
      .fallback = "",
      .doc = "Where gradients go, as --log-url: direct:, redis: (the run's own Redis), "
             "redis://host:port or kafka://host:port."},
+    {.name = "standbys",
+     .type = TL_OPT_U32,
+     .offset = offsetof(struct tl_run_options, standbys),
+     .fallback = "0",
+     .min = 0,
+     .max = 6,
+     .doc = "With the strategy hybrid: processes of each shard that stand by, as "
+            "--hybrid-standbys; 0: as the job says."},
     {.name = "chain",
      .type = TL_OPT_U32,
      .offset = offsetof(struct tl_run_options, chain),
@@ -241,6 +249,9 @@ static int complete_chain(struct tl_run_options *options, struct tl_job *job) {
     if (options->chain > 0) {
         job->chain_length = options->chain;
     }
+    if (options->standbys > 0) {
+        job->standbys = options->standbys;
+    }
     if (comma != NULL && strncmp(comma, ",every=", 7) != 0) {
         return tl_fail(TL_E_CONFIG,
                        "--replication %s: right is strict, periodic or "
@@ -279,7 +290,19 @@ static int complete_store(const struct tl_run_options *options, struct tl_job *j
     return 0;
 }
 
-static int check_kills(const struct tl_run_options *options, const struct tl_job *job) {
+/* hybrid: whoever serves the shard holds the first place, and there are no others. */
+static int take_server_for_head(struct tl_drill_kill *kill) {
+    if (kill->target == TL_DRILL_MIDDLE || kill->target == TL_DRILL_TAIL) {
+        return tl_fail(
+            TL_E_CONFIG,
+            "--kill %s: standbys are in no row; right is server or replica/N",
+            kill->text);
+    }
+    kill->target = kill->target == TL_DRILL_SERVER ? TL_DRILL_HEAD : kill->target;
+    return 0;
+}
+
+static int check_kills(struct tl_run_options *options, const struct tl_job *job) {
     const struct tl_drill_limits limits = {
         .servers = job->shards,
         .workers = job->workers,
@@ -290,7 +313,9 @@ static int check_kills(const struct tl_run_options *options, const struct tl_job
     };
     int rc = 0;
     for (size_t i = 0; i < options->drill.count && rc == 0; i++) {
-        rc = tl_drill_check(&options->drill.slots[i].kill, &limits);
+        struct tl_drill_kill *kill = &options->drill.slots[i].kill;
+        rc = job->strategy == TL_STRATEGY_HYBRID ? take_server_for_head(kill) : 0;
+        rc = rc == 0 ? tl_drill_check(kill, &limits) : rc;
     }
     return rc;
 }

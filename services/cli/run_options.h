@@ -13,6 +13,7 @@ struct tl_run_options {
     char run[TL_NAME_MAX];   /* name of the run */
     char store[TL_PATH_MAX]; /* as given, "" when it was not */
     char log[TL_PATH_MAX];   /* likewise */
+    uint32_t standbys;       /* of each shard; 0: as the job file says */
     uint32_t chain;          /* replicas of each shard; 0: as the job file says */
     char replication[64];    /* as given, "" when it was not */
     bool json, quiet;

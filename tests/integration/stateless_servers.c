@@ -1,5 +1,6 @@
 /* Servers of a durable log, started by hand: one of two is away, and a worker takes the
- * other one's weights; one is stopped, replaced, and wakes up again. */
+ * other one's weights; one is stopped, replaced, and wakes up again, without a standby
+ * and with one. */
 #include "throughline/client.h"
 #include "throughline/job.h"
 #include "throughline/log.h"
@@ -42,13 +43,18 @@ struct server {
     struct rig shown; /* only what it says of itself */
 };
 
-static struct server start_server(const char *job, const char *run, unsigned shard) {
+static struct server start_one(const char *program, const char *job, const char *run,
+                               unsigned number) {
     char index[32];
     struct server s = {.shown = {.server = {0}}};
-    (void)snprintf(index, sizeof(index), "--index=%u", shard);
+    (void)snprintf(index, sizeof(index), "--index=%u", number);
     (void)snprintf(s.shown.http, sizeof(s.shown.http), "127.0.0.1:%u", rig_free_port());
-    s.program = start("tl-server", job, run, index, s.shown.http);
+    s.program = start(program, job, run, index, s.shown.http);
     return s;
+}
+
+static struct server start_server(const char *job, const char *run, unsigned shard) {
+    return start_one("tl-server", job, run, shard);
 }
 
 static void kill_program(struct program *p, int signal_number) {
@@ -124,18 +130,18 @@ static void leave(struct trainer *t) {
     free(t->gradient);
 }
 
-static const char *job_with(const char *more) {
+static const char *job_of(const char *run, const char *strategy, const char *more) {
     char text[512];
     (void)snprintf(text, sizeof(text),
-                   ", \"checkpoint\": {\"store\": \"file://%s/store\", "
+                   ", \"checkpoint\": {\"store\": \"file://%s/%s\", "
                    "\"every_updates\": 20}, \"membership\": {\"lease_ms\": 1000}%s",
-                   scratch, more);
-    return rig_job(text, "stateless");
+                   scratch, run, more);
+    return rig_job(text, strategy);
 }
 
 static void a_worker_takes_the_weights_that_are_there(void **state) {
     (void)state;
-    const char *job = job_with(", \"shards\": 2");
+    const char *job = job_of("apart", "stateless", ", \"shards\": 2");
     struct trainer t = {.sequence = 0};
     struct server servers[2];
     for (unsigned i = 0; i < 2; i++) {
@@ -186,7 +192,7 @@ static void assert_verified(const char *job, const char *run) {
  * nothing else, serves nobody, and leaves. */
 static void a_zombie_does_no_harm(void **state) {
     (void)state;
-    const char *job = job_with("");
+    const char *job = job_of("zombie", "stateless", "");
     char http[64];
     (void)snprintf(http, sizeof(http), "127.0.0.1:%u", rig_free_port());
     struct server first = start_server(job, "zombie", 0);
@@ -213,10 +219,43 @@ static void a_zombie_does_no_harm(void **state) {
     assert_verified(job, "zombie");
 }
 
+/* The same with a standby, which takes over when the lease is over; the one that wakes
+ * up stands by in its turn, and takes over when the other one is killed. */
+static void a_frozen_server_becomes_a_standby(void **state) {
+    (void)state;
+    const char *job = job_of("frozen", "hybrid", "");
+    struct server both[2];
+    for (unsigned i = 0; i < 2; i++) {
+        both[i] = start_one("tl-replica", job, "frozen", i);
+        assert_true(rig_reaches(&both[0].shown, "throughline_epoch", 1));
+    }
+    struct program checkpointer = start("tl-checkpointer", job, "frozen", NULL, "off");
+    struct program worker = start("tl-worker", job, "frozen", "--max-rate=200", "off");
+    assert_true(rig_reaches(&both[0].shown, "throughline_version", 30));
+    assert_true(rig_reaches(&both[1].shown, "throughline_version", 30)); /* folds too */
+    assert_true(rig_metric(&both[1].shown, "throughline_epoch") == 0);
+    assert_int_equal(kill(both[0].program.pid, SIGSTOP), 0);
+    assert_true(rig_reaches(&both[1].shown, "throughline_epoch", 2));
+    assert_int_equal(kill(both[0].program.pid, SIGCONT), 0);
+    assert_true(rig_falls(&both[0].shown, "throughline_epoch", 0));
+    double version = rig_metric(&both[1].shown, "throughline_version");
+    assert_true(rig_reaches(&both[1].shown, "throughline_version", version + 60));
+    assert_true(rig_reaches(&both[0].shown, "throughline_version", version + 60));
+    kill_program(&both[1].program, SIGKILL);
+    assert_true(rig_reaches(&both[0].shown, "throughline_epoch", 3));
+    version = rig_metric(&both[0].shown, "throughline_version");
+    assert_true(rig_reaches(&both[0].shown, "throughline_version", version + 60));
+    rig_expect_end(&worker);
+    rig_expect_end(&checkpointer);
+    rig_expect_end(&both[0].program);
+    assert_verified(job, "frozen");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_worker_takes_the_weights_that_are_there),
         cmocka_unit_test(a_zombie_does_no_harm),
+        cmocka_unit_test(a_frozen_server_becomes_a_standby),
     };
     return cmocka_run_group_tests_name("stateless_servers", tests, setup, teardown);
 }

@@ -19,16 +19,24 @@ static int check_name(const char *name) {
 
 bool tl_job_has_store(const struct tl_job *job) {
     return job->strategy == TL_STRATEGY_CHECKPOINT ||
-           job->strategy == TL_STRATEGY_STATELESS;
+           job->strategy == TL_STRATEGY_STATELESS ||
+           job->strategy == TL_STRATEGY_HYBRID;
 }
 
 uint32_t tl_job_replicas(const struct tl_job *job) {
-    return job->strategy == TL_STRATEGY_CHAIN ? job->chain_length : 0;
+    switch (job->strategy) {
+    case TL_STRATEGY_CHAIN:
+        return job->chain_length;
+    case TL_STRATEGY_HYBRID:
+        return 1 + job->standbys;
+    default:
+        return 0;
+    }
 }
 
 bool tl_job_is_logged(const struct tl_job *job) {
     return job->strategy == TL_STRATEGY_STATELESS ||
-           job->recovery == TL_RECOVERY_REPLAY;
+           job->strategy == TL_STRATEGY_HYBRID || job->recovery == TL_RECOVERY_REPLAY;
 }
 
 /* Another combination would promise what it does not keep. */
@@ -36,12 +44,13 @@ static int check_log(const struct tl_job *job) {
     bool is_direct = job->log[0] == '\0' || strcmp(job->log, "direct:") == 0;
     if (job->recovery == TL_RECOVERY_REPLAY && !tl_job_has_store(job)) {
         return tl_fail(TL_E_CONFIG, "\"recovery\" is \"replay\", which is of use with "
-                                    "the strategies \"checkpoint\" and \"stateless\"");
+                                    "the strategy \"checkpoint\"");
     }
     if (tl_job_is_logged(job) && strcmp(job->log, "direct:") == 0) {
-        return tl_fail(TL_E_CONFIG,
-                       "\"log.url\" is direct:, but the strategy \"stateless\" and the "
-                       "recovery \"replay\" need redis: or kafka://host:port");
+        return tl_fail(
+            TL_E_CONFIG,
+            "\"log.url\" is direct:, but the strategies \"stateless\" and "
+            "\"hybrid\" and the recovery \"replay\" need redis: or kafka://host:port");
     }
     if (!tl_job_is_logged(job) && !is_direct) {
         return tl_fail(
@@ -60,13 +69,14 @@ static int check_strategy(const struct tl_job *job) {
     }
     if (job->store[0] == '\0') {
         return tl_fail(TL_E_CONFIG, "\"checkpoint.store\" is missing: the strategies "
-                                    "\"checkpoint\" and \"stateless\" need one");
+                                    "\"checkpoint\", \"stateless\" and \"hybrid\" need "
+                                    "one");
     }
     if (job->checkpoint_updates == 0 && job->checkpoint_seconds == 0.0) {
         return tl_fail(TL_E_CONFIG,
                        "\"checkpoint.every_updates\" and \"checkpoint.every_seconds\" "
-                       "are both 0: the strategies \"checkpoint\" and "
-                       "\"stateless\" need one of them");
+                       "are both 0: the strategies \"checkpoint\", \"stateless\" "
+                       "and \"hybrid\" need one of them");
     }
     return 0;
 }

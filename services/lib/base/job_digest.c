@@ -17,9 +17,9 @@ static const char *const state_keys[] = {
 };
 /* What the services of a run must agree on besides. Paths and timings may differ from
  * machine to machine. */
-static const char *const run_keys[] = {"name",     "batch",    "workers",
-                                       "strategy", "recovery", "encoding",
-                                       "topk.",    "until.",   "chain."};
+static const char *const run_keys[] = {"name",     "batch",    "workers", "strategy",
+                                       "recovery", "encoding", "topk.",   "until.",
+                                       "hybrid.",  "chain."};
 
 static bool chosen(const char *name, const char *const *keys, size_t count) {
     for (size_t i = 0; i < count; i++) {

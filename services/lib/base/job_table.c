@@ -6,8 +6,8 @@
 
 #include <stddef.h>
 
-static const char *const strategies[] = {"none", "checkpoint", "stateless", "chain",
-                                         NULL};
+static const char *const strategies[] = {"none",  "checkpoint", "stateless",
+                                         "chain", "hybrid",     NULL};
 static const char *const replications[] = {"strict", "periodic", NULL};
 static const char *const recoveries[] = {"resume", "replay", NULL};
 static const char *const aways[] = {"continue", "local-steps", "wait", NULL};
@@ -480,6 +480,15 @@ static const struct tl_option job_options[] = {
      .doc = "Further settings for librdkafka, in place or in a file, as "
             "{\"security.protocol\": \"SSL\"}. Secrets are named as files: "
             "\"sasl.password_file\"."},
+    {.name = "hybrid.standbys",
+     .type = TL_OPT_U32,
+     FIELD(standbys),
+     .fallback = "1",
+     RANGE(1, 6),
+     .unit = "replicas",
+     .doc =
+         "hybrid: how many fold each shard's log beside the one that serves, to take "
+         "its place."},
     {.name = "chain.length",
      .type = TL_OPT_U32,
      FIELD(chain_length),

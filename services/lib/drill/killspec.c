@@ -200,9 +200,10 @@ static int check_target(const struct tl_drill_kill *kill,
     if (is_replica != (limits->replicas > 0) &&
         (is_replica || kill->target == TL_DRILL_SERVER)) {
         return tl_fail(TL_E_CONFIG, "--kill %s: %s", kill->text,
-                       is_replica ? "this job has no replicas; use --strategy chain"
-                                  : "this job has replicas, and no servers; right is "
-                                    "head, middle, tail or replica/N");
+                       is_replica
+                           ? "this job has no replicas; use --strategy chain or hybrid"
+                           : "this job has replicas, and no servers; right is "
+                             "head, middle, tail or replica/N");
     }
     if (kill->target == TL_DRILL_MIDDLE && limits->replicas < 3) {
         return tl_fail(TL_E_CONFIG, "--kill %s: a chain of %" PRIu32 " has no middle",

@@ -6,62 +6,21 @@
  * nothing is only silent. */
 #include "replica.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
-
-#define TRIES        3u
-#define WAIT_MOST_MS 1000
 
 struct dial {
     uv_work_t work;
     struct replica *replica;
     struct tl_chain_node node;
-    struct tl_address address;
-    struct tl_header header;
-    struct tl_hello hello;
-    const struct tl_trust *trust;
-    int64_t wait_ms;
+    struct server_call call;
     bool is_probe;
     int status;
-    int fd;
-    struct tl_tls *tls;
 };
 
-static int say_hello(struct dial *d, struct tl_link *link) {
-    uint8_t welcome[TL_WELCOME_BYTES];
-    int status = 0;
-    tl_link_set_trust(link, d->trust);
-    int rc = tl_link_connect(link, &d->address);
-    rc = rc == 0 ? tl_link_hello(link, &d->header, &d->hello, welcome) : rc;
-    rc = rc == 0 ? tl_links_wait(&link, 1, tl_now_ms() + d->wait_ms, -1, &status) : rc;
-    rc = rc == 0 ? status : rc;
-    if (rc == 0 && tl_link_reply(link)->kind == TL_KIND_ERROR) {
-        rc = tl_link_reply(link)->status < 0 ? tl_link_reply(link)->status
-                                             : TL_E_PROTOCOL;
-    }
-    if (rc == 0) {
-        tl_link_detach(link, &d->fd, &d->tls);
-    }
-    return rc;
-}
-
-/* On the thread pool. A connection that is closed at once was to a process that is just
- * dying: the next one is refused. */
 static void dial_job(uv_work_t *work) {
     struct dial *d = work->data;
-    struct tl_link *link = NULL;
-    const struct timespec pause = {.tv_nsec = 2000000};
-    d->status = tl_link_new(&link);
-    for (unsigned i = 0; i < TRIES && link != NULL; i++) {
-        d->status = say_hello(d, link);
-        if (d->status != TL_E_CLOSED) {
-            break;
-        }
-        (void)nanosleep(&pause, NULL);
-    }
-    tl_link_free(link);
+    d->status = server_call(&d->call);
 }
 
 static enum tl_chain_answer answer_of(const struct dial *d) {
@@ -77,11 +36,11 @@ static void dial_done(uv_work_t *work, int status) {
     struct replica *r = d->replica;
     d->status = status != 0 ? TL_E_INTERRUPTED : d->status;
     if (d->status == 0 && !d->is_probe) {
-        peer_open(r, d->node, true, d->fd, d->tls);
+        peer_open(r, d->node, true, d->call.fd, d->call.tls);
     } else {
         if (d->status == 0) {
-            (void)close(d->fd);
-            tl_tls_free(d->tls);
+            (void)close(d->call.fd);
+            tl_tls_free(d->call.tls);
         }
         if (!r->is_stopped) {
             tl_chain_tried(r->chain, d->node, answer_of(d));
@@ -113,19 +72,11 @@ static struct dial *dial_new(struct replica *r, struct tl_chain_node node,
     d->replica = r;
     d->node = node;
     d->is_probe = is_probe;
-    d->trust = s->trust;
-    d->wait_ms =
-        s->job.lease_ms / 2 < WAIT_MOST_MS ? s->job.lease_ms / 2 : WAIT_MOST_MS;
-    d->header = (struct tl_header){
-        .shard = s->service.index,
-        .worker = self.slot,
-        .incarnation = is_probe ? 0 : self.incarnation,
-        .sequence = node.incarnation,
-        .epoch = is_member ? tl_chain_config(r->chain)->number : 0,
-    };
-    d->hello = (struct tl_hello){.role = TL_ROLE_REPLICA, .job_digest = s->digest};
-    (void)snprintf(d->hello.job, sizeof(d->hello.job), "%s", s->job.name);
-    (void)snprintf(d->hello.run, sizeof(d->hello.run), "%s", s->service.run);
+    server_call_prepare(s, &d->call);
+    d->call.header.worker = self.slot;
+    d->call.header.incarnation = is_probe ? 0 : self.incarnation;
+    d->call.header.sequence = node.incarnation;
+    d->call.header.epoch = is_member ? tl_chain_config(r->chain)->number : 0;
     return d;
 }
 
@@ -133,7 +84,7 @@ static struct dial *dial_new(struct replica *r, struct tl_chain_node node,
  * goes. */
 void replica_dial(struct replica *r, struct tl_chain_node node, bool is_probe) {
     struct dial *d = dial_new(r, node, is_probe);
-    bool is_known = d != NULL && find_address(r, node.slot, &d->address);
+    bool is_known = d != NULL && find_address(r, node.slot, &d->call.address);
     if (is_known &&
         uv_queue_work(&r->server->loop, &d->work, dial_job, dial_done) == 0) {
         return;

@@ -104,7 +104,11 @@ static void end_replay(struct server *s) {
                 tl_text_u64(tl_fold_position(s->fold) - from), "bytes",
                 tl_text_u64(f->replayed_bytes), "ms", tl_text_double(seconds * 1e3, 1),
                 "version", tl_text_u64(tl_fold_version(s->fold)), NULL);
-    server_take_epoch(s, s->origin.epoch_floor);
+    if (s->standby != NULL) {
+        server_standby_ready(s);
+    } else {
+        server_take_epoch(s, s->origin.epoch_floor);
+    }
 }
 
 static void fold_item(struct server *s, struct tl_reader_item *item) {
@@ -145,6 +149,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     }
     tl_serve_folded(s->serve);
     end_replay(s);
+    server_standby_folded(s);
 }
 
 int server_follow_start(struct server *s) {

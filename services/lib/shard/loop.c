@@ -28,7 +28,7 @@ void server_announce(struct server *s, enum tl_member_state state) {
     s->said = s->self;
     if (s->member != NULL && changed) {
         tl_member_announce(s->member, &s->self, true);
-        server_replica_announce(s);
+        server_office_announce(s);
     }
 }
 
@@ -51,7 +51,7 @@ static const char *updates_behind(const struct server *s) {
     return tl_text_u64(before.version > version ? before.version - version : 0);
 }
 
-static void epoch_taken(struct server *s, uint64_t epoch) {
+void server_epoch_taken(struct server *s, uint64_t epoch) {
     int rc = tl_fold_take_over(s->fold, epoch);
     if (rc != 0) {
         tl_log_line(TL_ERROR, "epoch refused", "epoch", tl_text_u64(epoch), "why",
@@ -91,7 +91,7 @@ static void epoch_done(uv_work_t *work, int status) {
     if (status == 0 && s->epoch_status == 0) {
         s->epoch_is_due = false;
         s->epoch_told[0] = '\0';
-        epoch_taken(s, s->epoch_next);
+        server_epoch_taken(s, s->epoch_next);
     } else if (strcmp(s->epoch_trouble, s->epoch_told) != 0) { /* not at each tick */
         memcpy(s->epoch_told, s->epoch_trouble, sizeof(s->epoch_told));
         tl_log_line(TL_WARNING, "no epoch yet: Redis is needed to start serving",
@@ -113,7 +113,7 @@ static void epoch_tick(struct server *s) {
     }
     if (s->member == NULL) {
         s->epoch_is_due = false;
-        epoch_taken(s, s->epoch_floor + 1);
+        server_epoch_taken(s, s->epoch_floor + 1);
         return;
     }
     s->epoch_busy = uv_queue_work(&s->loop, &s->epoch_work, epoch_job, epoch_done) == 0;
@@ -123,6 +123,10 @@ static void on_newer_epoch(void *ctx, uint64_t epoch) {
     struct server *s = ctx;
     if (s->replica != NULL) {
         server_replica_raise(s, epoch);
+        return;
+    }
+    if (s->standby != NULL) {
+        server_standby_yield(s, epoch);
         return;
     }
     if (!s->epoch_is_due) {
@@ -138,7 +142,9 @@ static void fencing_tick(struct server *s) {
         return; /* a chain fences its members itself */
     }
     uint64_t newest = tl_member_newest_epoch(s->member, s->service.index);
-    if (newest > s->epoch) {
+    if (newest > s->epoch && s->standby != NULL) {
+        server_standby_yield(s, newest);
+    } else if (newest > s->epoch) {
         tl_log_line(TL_ERROR, "fenced: another process has taken over this shard",
                     "newest_epoch", tl_text_u64(newest), NULL);
         tl_serve_refuse(s->serve, TL_E_FENCED);
@@ -358,7 +364,7 @@ static bool somebody_is_left(const struct server *s) {
 }
 
 static void end_tick(struct server *s) {
-    bool has_place = s->epoch > 0 || s->replica != NULL;
+    bool has_place = s->epoch > 0 || s->role == TL_ROLE_REPLICA;
     if (!s->ending && has_place && end_is_reached(s)) {
         begin_end(s);
     }
@@ -425,6 +431,7 @@ static void on_tick(uv_timer_t *timer) {
     if (s->finished) {
         return;
     }
+    server_standby_tick(s);
     epoch_tick(s);
     fencing_tick(s);
     if (s->finished) {
@@ -443,6 +450,8 @@ static void on_tick(uv_timer_t *timer) {
     if (s->epoch > 0 && !s->epoch_is_due) {
         workers_tick(s);
         server_announce(s, s->ending ? TL_MEMBER_LEAVING : TL_MEMBER_SERVING);
+    } else if (s->standby != NULL) {
+        server_announce(s, TL_MEMBER_STARTING);
     }
     server_gauges_refresh(s);
 }
@@ -456,6 +465,7 @@ void server_leave(struct server *s, int exit_code) {
     server_gauges_refresh(s);
     server_follow_stop(s);
     server_replica_stop(s);
+    server_standby_stop(s);
     tl_serve_close(s->serve);
     uv_close((uv_handle_t *)&s->tick, NULL);
     uv_close((uv_handle_t *)&s->stop, NULL);
@@ -547,6 +557,7 @@ static int open_serve(struct server *s) {
         .ctx = s,
     };
     rc = server_replica_open(s, &config);
+    rc = rc == 0 ? server_standby_open(s) : rc;
     rc = rc == 0 ? tl_serve_new(&config, &s->serve) : rc;
     if (rc == 0) {
         refuse_until_ready(s, "starting");
@@ -588,7 +599,7 @@ static int start(struct server *s) {
     if (rc == 0) {
         rc = server_replica_start(s);
     }
-    if (rc == 0 && !s->follow.is_replaying && s->replica == NULL) {
+    if (rc == 0 && !s->follow.is_replaying && s->role == TL_ROLE_SERVER) {
         server_take_epoch(s, s->origin.epoch_floor);
     }
     return rc;
@@ -610,6 +621,8 @@ int server_run(struct server *s) {
     tl_serve_stats(s->serve, &stats);
     tl_http_stop(s->http);
     server_follow_close(s);
+    server_office_close(s);
+    server_standby_close(s);
     server_replica_close(s);
     tl_member_close(s->member);
     tl_serve_free(s->serve);

@@ -335,7 +335,7 @@ static int new_chain(struct replica *r) {
 }
 
 int server_replica_open(struct server *s, struct tl_serve_config *config) {
-    if (s->role != TL_ROLE_REPLICA) {
+    if (s->job.strategy != TL_STRATEGY_CHAIN) {
         return 0;
     }
     if (s->member == NULL) {
@@ -392,12 +392,6 @@ void server_replica_raise(struct server *s, uint64_t epoch) {
     replica_act(s->replica);
 }
 
-void server_replica_announce(struct server *s) {
-    if (s->replica != NULL) {
-        standing_announce(s->replica);
-    }
-}
-
 void server_replica_stop(struct server *s) {
     struct replica *r = s->replica;
     struct peer *p = NULL;
@@ -416,7 +410,6 @@ void server_replica_close(struct server *s) {
     if (r == NULL) {
         return;
     }
-    standing_close(r);
     tl_chain_free(r->chain);
     body_pool_done(r);
     free(r->gauges);

@@ -115,13 +115,9 @@ struct standing {
     struct tl_chain_node self;
     enum tl_chain_role role;
     uint64_t number, epoch;
-    struct tl_member *as_server; /* the head's registration, as the shard's server */
 };
 /* Serve and announce what the present place in the chain asks for. */
 void standing_update(struct replica *r);
-/* What we say of ourselves has changed. */
-void standing_announce(struct replica *r);
-void standing_close(struct replica *r);
 
 /* ---- replica.c ------------------------------------------------------------------ */
 

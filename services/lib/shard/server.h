@@ -6,6 +6,8 @@
  *   follow.c   a durable log: replayed, followed, appended to
  *   gauges.c   what /metrics says
  *   replica.c  one of a chain (replica.h)
+ *   standby.c  one of several that follow a log: who serves, and who is next
+ *   office.c   registered as the shard's server; call.c  reaching another process
  */
 #ifndef THROUGHLINE_SERVER_H
 #define THROUGHLINE_SERVER_H
@@ -17,6 +19,7 @@
 #include "throughline/pod_label.h"
 #include "throughline/serve.h"
 #include "throughline/service.h"
+#include "throughline/tls.h"
 
 #include <stdatomic.h>
 #include <uv.h>
@@ -73,8 +76,10 @@ struct server {
     struct tl_trust *trust; /* NULL: callers prove nothing */
     struct tl_serve *serve;
     struct server_follow follow;
-    struct replica *replica;                       /* NULL: not one of a chain */
-    uint64_t digest;                               /* of the job */
+    struct standby *standby;  /* NULL: not one of several on a log */
+    struct tl_member *office; /* as the shard's server; NULL: another one is that */
+    struct replica *replica;  /* NULL: not one of a chain */
+    uint64_t digest;          /* of the job */
     uint64_t peer_bytes_sent, peer_bytes_received; /* to and from other replicas */
     struct tl_member *member; /* NULL: no Redis, one server for each shard by hand */
     struct tl_http *http;
@@ -113,6 +118,8 @@ int server_run(struct server *s);
 
 /* Tell the membership, if there is news. */
 void server_announce(struct server *s, enum tl_member_state state);
+/* It is taken: serve. */
+void server_epoch_taken(struct server *s, uint64_t epoch);
 /* Take an epoch above `floor` before serving (on). */
 void server_take_epoch(struct server *s, uint64_t floor);
 /* Leave the loop with `exit_code`. */
@@ -138,12 +145,43 @@ TL_MUST_USE int server_replica_start(struct server *s);
 void server_replica_stop(struct server *s);
 void server_replica_close(struct server *s);
 bool server_replica_leads(const struct server *s);
-void server_replica_announce(struct server *s);
 void server_replica_gauges(const struct server *s);
 /* Put a record of our own on its way: as tl_chain_append(). */
 TL_MUST_USE int server_replica_offer(struct server *s, struct tl_record *record);
 /* A caller has seen `epoch`. */
 void server_replica_raise(struct server *s, uint64_t epoch);
+
+/* office.c: hold the shard's office of server, beside being one of several replicas. */
+TL_MUST_USE int server_office_take(struct server *s);
+void server_office_announce(struct server *s);
+void server_office_leave(struct server *s); /* on the loop */
+void server_office_close(struct server *s); /* after it; waits */
+
+/* call.c: prepare fills in all but the address; the call blocks. 0: welcomed, and the
+ * connection (fd, tls) is the caller's. TL_E_REFUSED, TL_E_FENCED: nobody, or somebody
+ * else, is there. */
+struct server_call {
+    struct tl_address address;
+    struct tl_header header;
+    struct tl_hello hello;
+    const struct tl_trust *trust;
+    int64_t wait_ms;
+    int fd;
+    struct tl_tls *tls;
+};
+void server_call_prepare(const struct server *s, struct server_call *c);
+TL_MUST_USE int server_call(struct server_call *c);
+
+/* standby.c: nothing to do but with the strategy hybrid. */
+TL_MUST_USE int server_standby_open(struct server *s);
+/* What the log held at the start has been folded; some more has been. */
+void server_standby_ready(struct server *s);
+void server_standby_folded(struct server *s);
+void server_standby_tick(struct server *s);
+/* Somebody has a higher epoch: serve no more, and see what is to be done. */
+void server_standby_yield(struct server *s, uint64_t epoch);
+void server_standby_stop(struct server *s);  /* before the loop ends */
+void server_standby_close(struct server *s); /* after it */
 
 /* gauges.c */
 TL_MUST_USE int server_gauges_new(struct server *s);

@@ -1,0 +1,117 @@
+/* Standbys on a durable log: whoever serves is SIGKILLed at random moments, again and
+ * again, and the next one serves what was acknowledged; `throughline log verify` folds
+ * the log again after each run. TL_TEST_SEED repeats a run. */
+#include "throughline/data.h"
+
+#include "job_run.h"
+
+#define KILLS  6
+#define EACH_S 1.0
+
+static uint64_t seed_of_run(void) {
+    const char *text = getenv("TL_TEST_SEED");
+    uint64_t seed = text != NULL ? strtoull(text, NULL, 10) : (uint64_t)test_now_ms();
+    print_message("seed %llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+static json_t *run_with_kills(const char *consistency, unsigned shards,
+                              unsigned standbys) {
+    char kills[KILLS][64];
+    char mode[64];
+    char cut[32];
+    char beside[32];
+    char until[32];
+    uint64_t state = seed_of_run();
+    (void)snprintf(mode, sizeof(mode), "--consistency=%s", consistency);
+    (void)snprintf(cut, sizeof(cut), "--shards=%u", shards);
+    (void)snprintf(beside, sizeof(beside), "--standbys=%u", standbys);
+    (void)snprintf(until, sizeof(until), "--until=seconds=%.0f", EACH_S * (KILLS + 2));
+    const char *argv[PROGRAM_ARGS_MAX] = {"throughline",
+                                          "run",
+                                          JOB_MLP,
+                                          "--json",
+                                          "--out",
+                                          scratch_path(consistency),
+                                          "--strategy=hybrid",
+                                          mode,
+                                          cut,
+                                          beside,
+                                          until,
+                                          "--no-log-trim",
+                                          "--optimizer-momentum=0",
+                                          "--checkpoint-every-updates=50",
+                                          "--worker-ledger-sync"};
+    for (unsigned i = 0; i < KILLS; i++) {
+        double at = EACH_S * (0.8 + (double)i + 0.9 * (double)tl_random_unit(&state));
+        unsigned shard = (unsigned)(tl_random_unit(&state) * (float)shards) % shards;
+        (void)snprintf(kills[i], sizeof(kills[i]),
+                       "--kill=server/%u@seconds=%.2f,down=0.2s", shard, at);
+        argv[15 + i] = kills[i];
+    }
+    return program_json(120, argv);
+}
+
+static void assert_nothing_lost(const json_t *result, unsigned shards) {
+    size_t i = 0;
+    const json_t *shard = NULL;
+    if (!json_is_true(json_object_get(result, "log_verified"))) {
+        char *text = json_dumps(result, JSON_INDENT(1));
+        fail_msg("the log is not what it should be:\n%s", text);
+        free(text);
+    }
+    assert_int_equal(json_array_size(json_object_get(result, "log")), shards);
+    json_array_foreach(json_object_get(result, "log"), i, shard) {
+        assert_true(json_is_true(json_object_get(shard, "has_checkpoint")));
+        assert_true(json_is_true(json_object_get(shard, "same_bits")));
+        assert_true(number(shard, "folded") > 0);
+        assert_true(number(shard, "lost") == 0);
+        assert_true(number(shard, "duplicated") == 0);
+    }
+    for (i = 0; i < KILLS; i++) {
+        const json_t *kill = json_array_get(json_object_get(result, "kills"), i);
+        assert_true(json_is_true(json_object_get(kill, "happened")));
+    }
+    assert_true(job_acknowledged(result, 0) > 0 && job_acknowledged(result, 1) > 0);
+    job_assert_nothing_runs();
+}
+
+static void the_next_one_serves(void **state) {
+    (void)state;
+    json_t *result = run_with_kills("async", 1, 2);
+    assert_nothing_lost(result, 1);
+    json_decref(result);
+}
+
+static void also_in_step_and_of_each_shard(void **state) {
+    (void)state;
+    json_t *result = run_with_kills("sync", 2, 1);
+    assert_nothing_lost(result, 2);
+    json_decref(result);
+}
+
+static void what_cannot_be_killed_is_named(void **state) {
+    (void)state;
+    const char *argv[] = {"throughline",
+                          "run",
+                          JOB_MLP,
+                          "--out",
+                          scratch_path("no-row"),
+                          "--strategy=hybrid",
+                          "--kill=middle@updates=10",
+                          NULL};
+    struct outcome o = program_run(60, argv);
+    assert_int_equal(o.exit_code, 2);
+    assert_non_null(strstr(o.err, "standbys are in no row"));
+    outcome_done(&o);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_next_one_serves),
+        cmocka_unit_test(also_in_step_and_of_each_shard),
+        cmocka_unit_test(what_cannot_be_killed_is_named),
+    };
+    return cmocka_run_group_tests_name("hybrid", tests, scratch_setup,
+                                       scratch_teardown);
+}
