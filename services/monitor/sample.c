@@ -16,8 +16,36 @@ static json_t *whole(double v) {
     return json_integer((json_int_t)v);
 }
 
-static json_t *gradients(const struct monitor_processes *p) {
+/* Does this process hold the shard's state, as its server or one of its replicas? */
+static bool holds_shard(const struct monitor *m, const struct monitor_process *s,
+                        uint32_t shard) {
+    const uint32_t replicas = tl_job_replicas(&m->job);
+    return replicas > 0 ? s->role == TL_ROLE_REPLICA && s->index / replicas == shard
+                        : s->role == TL_ROLE_SERVER && s->index == shard;
+}
+
+#define ALL_SHARDS UINT32_MAX
+
+/* What one shard, or the largest of all, has counted. */
+static void add_tallies(const struct monitor *m, uint32_t shard, json_t *o) {
+    const struct monitor_processes *p = &m->processes;
+#define LARGEST(field, metric)                                                         \
+    {                                                                                  \
+        double most = 0.0;                                                             \
+        for (size_t i = 0; i < p->count; i++) {                                        \
+            bool counts = shard == ALL_SHARDS || holds_shard(m, &p->list[i], shard);   \
+            most = counts && p->list[i].field > most ? p->list[i].field : most;        \
+        }                                                                              \
+        (void)json_object_set_new(o, #field, whole(most));                             \
+    }
+    MONITOR_SERVER_TALLIES(LARGEST)
+#undef LARGEST
+}
+
+static json_t *gradients(const struct monitor *m) {
+    const struct monitor_processes *p = &m->processes;
     json_t *o = json_object();
+    json_t *shards = json_array();
 #define SUM(field, metric)                                                             \
     {                                                                                  \
         double sum = 0.0;                                                              \
@@ -28,16 +56,13 @@ static json_t *gradients(const struct monitor_processes *p) {
     }
     MONITOR_WORKER_COUNTERS(SUM)
 #undef SUM
-#define LARGEST(field, metric)                                                         \
-    {                                                                                  \
-        double most = 0.0;                                                             \
-        for (size_t i = 0; i < p->count; i++) {                                        \
-            most = p->list[i].field > most ? p->list[i].field : most;                  \
-        }                                                                              \
-        (void)json_object_set_new(o, #field, whole(most));                             \
+    add_tallies(m, ALL_SHARDS, o);
+    for (uint32_t i = 0; i < m->job.shards; i++) {
+        json_t *one = json_object();
+        add_tallies(m, i, one);
+        (void)json_array_append_new(shards, one);
     }
-    MONITOR_SERVER_TALLIES(LARGEST)
-#undef LARGEST
+    (void)json_object_set_new(o, "shards", shards);
     return o;
 }
 
@@ -65,14 +90,10 @@ static json_t *backends(const struct monitor_processes *p) {
 /* Who has folded most of shard 0; NULL: nobody was seen. */
 static const struct monitor_process *first_server(const struct monitor *m) {
     const struct monitor_processes *p = &m->processes;
-    const uint32_t replicas = tl_job_replicas(&m->job);
     const struct monitor_process *most = NULL;
     for (size_t i = 0; i < p->count; i++) {
         const struct monitor_process *s = &p->list[i];
-        const bool holds = replicas > 0
-                               ? s->role == TL_ROLE_REPLICA && s->index < replicas
-                               : s->role == TL_ROLE_SERVER && s->index == 0;
-        if (holds &&
+        if (holds_shard(m, s, 0) &&
             (most == NULL || total(&s->staleness[MONITOR_STALENESS_BOUNDS]) >
                                  total(&most->staleness[MONITOR_STALENESS_BOUNDS]))) {
             most = s;
@@ -200,7 +221,7 @@ static json_t *measurement(const struct monitor *m) {
     size_t omitted = p->count > LISTED_MAX ? p->count - LISTED_MAX : 0;
     bool has_redis = m->member != NULL && tl_member_is_connected(m->member);
     return json_pack("{s:b, s:o, s:o, s:o, s:o, s:I}", "redis", has_redis, "gradients",
-                     gradients(p), "backends", backends(p), "staleness", staleness(m),
+                     gradients(m), "backends", backends(p), "staleness", staleness(m),
                      "processes", processes(m), "processes_omitted",
                      (json_int_t)omitted);
 }

@@ -59,6 +59,55 @@ static inline void job_assert_losses_exact(const json_t *result, unsigned worker
     }
 }
 
+/* The last line of the timeline that holds gradients, or NULL. New reference. */
+static inline json_t *job_last_gradients(const json_t *result) {
+    char path[PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/timeline.jsonl",
+                   json_string_value(json_object_get(result, "out")));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    static char line[1 << 16];
+    json_t *last = NULL;
+    while (fgets(line, sizeof(line), f) != NULL) {
+        json_t *sample = json_loads(line, 0, NULL);
+        json_t *gradients = json_object_get(sample, "gradients");
+        if (gradients != NULL) {
+            json_decref(last);
+            last = json_incref(gradients);
+        }
+        json_decref(sample);
+    }
+    (void)fclose(f);
+    return last;
+}
+
+/* Of each shard by itself. The job's end may take a worker's last gradient in one shard
+ * and refuse it in another; it is not acknowledged then. */
+static inline void job_assert_shards_exact(const json_t *result, unsigned workers) {
+    uint64_t acknowledged = 0;
+    for (unsigned w = 0; w < workers; w++) {
+        acknowledged += job_acknowledged(result, w);
+    }
+    json_t *gradients = job_last_gradients(result);
+    json_t *shards = json_object_get(gradients, "shards");
+    assert_true((double)json_array_size(shards) == number(result, "shards"));
+    size_t i = 0;
+    const json_t *s = NULL;
+    json_array_foreach(shards, i, s) {
+        double accounted = number(s, "folded") + number(s, "lost") + number(s, "late") +
+                           number(s, "nonfinite") + number(s, "stale");
+        if (accounted < (double)acknowledged ||
+            accounted > (double)(acknowledged + workers)) {
+            char *text = json_dumps(gradients, JSON_INDENT(1));
+            fail_msg("workers saw %llu settled, shard %zu has, lost and refused %.0f:"
+                     "\n%s",
+                     (unsigned long long)acknowledged, i, accounted, text);
+            free(text);
+        }
+    }
+    json_decref(gradients);
+}
+
 /* (epoch, version) of each server in a sample of the timeline; false for other lines.
  */
 static inline bool job_sampled(const json_t *line, const char *service,

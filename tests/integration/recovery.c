@@ -27,6 +27,22 @@ static void async_checkpointing(void **state) {
     json_decref(result);
 }
 
+/* Each shard goes back to a snapshot of its own. */
+static void async_with_two_shards(void **state) {
+    (void)state;
+    json_t *result =
+        job_run(scratch_path("two"), 120, "--monitor-every-seconds=0.3",
+                "--until=updates=3000", "--shards=2", "--checkpoint-every-updates=100",
+                "--kill=server/0@updates=1000,down=0.5s",
+                "--kill=server/1@updates=2000,down=0.5s", NULL);
+    (void)job_assert_recovered(result, 0);
+    (void)job_assert_recovered(result, 1);
+    assert_true(number(result, "lost") > 0);
+    job_assert_shards_exact(result, 2);
+    job_assert_snapshots_valid(result);
+    json_decref(result);
+}
+
 static void sync_checkpointing(void **state) {
     (void)state;
     json_t *result =
@@ -151,6 +167,7 @@ static void a_death_at_the_end_is_like_any_other(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(async_checkpointing),
+        cmocka_unit_test(async_with_two_shards),
         cmocka_unit_test(sync_checkpointing),
         cmocka_unit_test(ssp_with_three_shards),
         cmocka_unit_test(without_checkpoints_all_is_lost_and_counted),
