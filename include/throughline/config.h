@@ -38,6 +38,8 @@ struct tl_option {
     enum tl_option_type type;
     size_t offset;              /* of the field in the target structure */
     size_t size;                /* TL_OPT_STRING: of the field */
+    size_t source;              /* TL_OPT_JSON: offset of a char[TL_PATH_MAX] that gets
+                                   where it stood, for errors in it; 0: none */
     const char *fallback;       /* default, as text; NULL: required, and then an empty
                                    string, no JSON or the number 0 is no value */
     double min, max;            /* numbers, inclusive; both 0: all of the type, whole

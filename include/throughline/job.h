@@ -29,8 +29,9 @@ enum tl_recovery { TL_RECOVERY_RESUME = 0, TL_RECOVERY_REPLAY = 1 };
 enum tl_while_away { TL_AWAY_CONTINUE = 0, TL_AWAY_LOCAL_STEPS = 1, TL_AWAY_WAIT = 2 };
 
 struct tl_job {
-    char name[TL_NAME_MAX]; /* "name" */
-    json_t *model;          /* "model": object, or a path to one */
+    char name[TL_NAME_MAX];         /* "name" */
+    json_t *model;                  /* "model": object, or a path to one */
+    char model_source[TL_PATH_MAX]; /* that file, or the one it stands in */
     char train_images[TL_PATH_MAX], train_labels[TL_PATH_MAX]; /* "data.train_images" */
     char test_images[TL_PATH_MAX], test_labels[TL_PATH_MAX];
     uint64_t seed;          /* "seed" */

@@ -53,7 +53,7 @@ static int load_model(const char *path, struct export *e) {
     if (r < 0) {
         return r;
     }
-    r = tl_nn_new(job.model, path, 1, &nn);
+    r = tl_nn_new(job.model, job.model_source, 1, &nn);
     tl_job_done(&job);
     if (r < 0) {
         return r;

@@ -207,7 +207,7 @@ static int load_weights(struct exam *e) {
 /* ---- evaluation --------------------------------------------------------------- */
 
 static int load_model(struct exam *e) {
-    int rc = tl_nn_new(e->job.model, "model", CHUNK, &e->nn);
+    int rc = tl_nn_new(e->job.model, e->job.model_source, CHUNK, &e->nn);
     rc = rc == 0 ? tl_dataset_load(e->job.test_images, e->job.test_labels,
                                    tl_nn_classes(e->nn), &e->set)
                  : rc;

@@ -80,7 +80,7 @@ int tl_log_view_open(const struct tl_job *job, const char *run, const char *redi
                        "the job's gradients go to its servers: there is no "
                        "log to look at");
     }
-    int rc = tl_nn_new(job->model, "model", 1, &nn);
+    int rc = tl_nn_new(job->model, job->model_source, 1, &nn);
     if (rc != 0) {
         return rc;
     }

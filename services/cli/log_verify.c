@@ -121,8 +121,9 @@ static int fold_entry(void *ctx, struct tl_reader_item *item) {
 static int begin_at_seed(struct check *c, const struct tl_fold_config *config) {
     struct tl_nn *nn = NULL;
     float *weights = malloc(c->view->parameters * sizeof(*weights));
-    int rc = weights != NULL ? tl_nn_new(c->view->job->model, "model", 1, &nn)
-                             : tl_fail(TL_E_NOMEM, "no memory for the weights");
+    int rc = weights != NULL
+                 ? tl_nn_new(c->view->job->model, c->view->job->model_source, 1, &nn)
+                 : tl_fail(TL_E_NOMEM, "no memory for the weights");
     c->began_at_seed = true;
     if (rc == 0) {
         tl_nn_init(nn, c->view->job->seed, weights);

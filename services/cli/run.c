@@ -94,7 +94,7 @@ static int check_examples(const struct tl_nn *nn, const char *images,
  * than by every service. */
 static int check_model_and_data(const struct tl_job *job) {
     struct tl_nn *nn;
-    int rc = tl_nn_new(job->model, "model", 1, &nn);
+    int rc = tl_nn_new(job->model, job->model_source, 1, &nn);
     if (rc != 0) {
         return rc;
     }

@@ -62,7 +62,7 @@ static int open_client(struct monitor_observer *o,
 }
 
 static int load(struct monitor_observer *o) {
-    int rc = tl_nn_new(o->job->model, "model", CHUNK, &o->nn);
+    int rc = tl_nn_new(o->job->model, o->job->model_source, CHUNK, &o->nn);
     if (rc == 0) {
         rc = tl_dataset_load(o->job->test_images, o->job->test_labels,
                              tl_nn_classes(o->nn), &o->set);

@@ -38,7 +38,7 @@ int worker_example_init(struct worker_example *e, const struct tl_job *job,
         .batch = job->batch,
         .seed = tl_random_mix(job->seed, worker, 2),
     };
-    int rc = tl_nn_new(job->model, "model", e->batch, &e->nn);
+    int rc = tl_nn_new(job->model, job->model_source, e->batch, &e->nn);
     if (rc == 0) {
         rc = tl_dataset_load(job->train_images, job->train_labels, tl_nn_classes(e->nn),
                              &e->set);

@@ -37,6 +37,7 @@ static const struct tl_option job_options[] = {
     {.name = "model",
      .type = TL_OPT_JSON,
      .offset = offsetof(struct tl_job, model),
+     .source = offsetof(struct tl_job, model_source),
      .doc = "The model (docs/models.md), in place or in a file."},
     {.name = "data.train_images",
      .type = TL_OPT_STRING,

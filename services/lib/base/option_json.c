@@ -69,10 +69,11 @@ static int take_string(const struct tl_option *o, void *target, const json_t *va
 static int take_object(const struct tl_option *o, void *target, json_t *value,
                        const char *label, const char *file) {
     json_t *object = NULL;
+    char path[TL_PATH_MAX];
     if (json_is_object(value)) {
+        (void)snprintf(path, sizeof(path), "%s", label);
         object = json_incref(value);
     } else if (json_is_string(value)) {
-        char path[4096];
         int rc = tl_path_beside(file, json_string_value(value), path, sizeof(path));
         if (rc == 0) {
             rc = tl_json_load(path, &object);
@@ -87,6 +88,9 @@ static int take_object(const struct tl_option *o, void *target, json_t *value,
     json_t **slot = tl_option_field(o, target);
     json_decref(*slot);
     *slot = object;
+    if (o->source != 0) {
+        (void)snprintf((char *)target + o->source, TL_PATH_MAX, "%s", path);
+    }
     return 0;
 }
 

@@ -31,7 +31,7 @@ static int fold_from_seed(const struct server *s, const struct tl_nn *nn,
 int server_fresh_fold(const struct server *s, struct tl_fold **ret_fold) {
     struct tl_fold_config config;
     struct tl_nn *nn = NULL;
-    int rc = tl_nn_new(s->job.model, "model", 1, &nn);
+    int rc = tl_nn_new(s->job.model, s->job.model_source, 1, &nn);
     if (rc == 0) {
         tl_job_fold_config(&s->job, s->parameters, s->service.index, &config);
         rc = fold_from_seed(s, nn, &config, ret_fold);
@@ -107,7 +107,7 @@ static int load_snapshot(struct server *s, const struct tl_fold_config *config) 
 int server_recover(struct server *s) {
     const double began = tl_now_seconds();
     struct tl_nn *nn = NULL;
-    int rc = tl_nn_new(s->job.model, "model", 1, &nn);
+    int rc = tl_nn_new(s->job.model, s->job.model_source, 1, &nn);
     if (rc != 0) {
         return rc;
     }
