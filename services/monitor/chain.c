@@ -20,13 +20,12 @@ static struct monitor_process *replica(struct monitor *m, uint32_t shard,
                                   shard * tl_job_replicas(&m->job) + slot);
 }
 
-/* While Redis is away, the last places stay. */
-static void look_at(struct monitor *m, uint32_t shard) {
+/* While Redis is away (false), the last places stay. */
+static bool look_at(struct monitor *m, uint32_t shard) {
     struct tl_chain_config c;
     const uint32_t length = tl_job_replicas(&m->job);
-    if (tl_member_chain_config(m->member, shard, tl_now_ms() + ASK_MS, &c) != 0 ||
-        c.number == 0) {
-        return;
+    if (tl_member_chain_config(m->member, shard, tl_now_ms() + ASK_MS, &c) != 0) {
+        return false;
     }
     for (uint32_t slot = 0; slot < length; slot++) {
         struct monitor_process *s = replica(m, shard, slot);
@@ -43,12 +42,12 @@ static void look_at(struct monitor *m, uint32_t shard) {
             s->place = place;
         }
     }
+    return true;
 }
 
 void monitor_chain_measure(struct monitor *m) {
-    for (uint32_t shard = 0;
-         shard < m->job.shards && tl_job_replicas(&m->job) > 0 && m->member != NULL;
-         shard++) {
-        look_at(m, shard);
+    bool answers = m->member != NULL && tl_job_replicas(&m->job) > 0;
+    for (uint32_t shard = 0; answers && shard < m->job.shards; shard++) {
+        answers = look_at(m, shard);
     }
 }

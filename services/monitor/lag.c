@@ -30,6 +30,25 @@ static void show(uint32_t shard, double lag) {
     }
 }
 
+/* False: the log does not answer, and others need not be asked for now. */
+static bool measure(struct monitor *m, uint32_t shard) {
+    struct monitor_process *s =
+        monitor_processes_find(&m->processes, TL_ROLE_SERVER, shard);
+    uint64_t first = 0;
+    uint64_t next = 0;
+    const bool answers =
+        tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) == 0;
+    if (s == NULL) {
+        return answers;
+    }
+    s->has_lag = answers && next > 0 && (double)(next - 1) >= s->log_position;
+    s->lag = s->has_lag ? (double)(next - 1) - s->log_position : 0.0;
+    if (s->has_lag) {
+        show(shard, s->lag);
+    }
+    return answers;
+}
+
 void monitor_lag_measure(struct monitor *m) {
     if (!tl_job_is_logged(&m->job)) {
         return;
@@ -38,20 +57,11 @@ void monitor_lag_measure(struct monitor *m) {
         m->has_tried_log = true;
         m->log = open_log(m);
     }
-    for (uint32_t shard = 0; m->log != NULL && shard < m->job.shards; shard++) {
-        struct monitor_process *s =
-            monitor_processes_find(&m->processes, TL_ROLE_SERVER, shard);
-        uint64_t first = 0;
-        uint64_t next = 0;
-        if (s == NULL) {
-            continue;
-        }
-        s->has_lag =
-            tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) == 0 &&
-            next > 0 && (double)(next - 1) >= s->log_position;
-        s->lag = s->has_lag ? (double)(next - 1) - s->log_position : 0.0;
-        if (s->has_lag) {
-            show(shard, s->lag);
-        }
+    for (size_t i = 0; i < m->processes.count; i++) {
+        m->processes.list[i].has_lag = false;
+    }
+    bool answers = m->log != NULL;
+    for (uint32_t shard = 0; answers && shard < m->job.shards; shard++) {
+        answers = measure(m, shard);
     }
 }

@@ -5,7 +5,7 @@
 #include "monitor.h"
 
 /* Services listed in one line, which the timeline bounds to 64 KiB. */
-#define LISTED_MAX 200u
+#define LISTED_MAX 150u
 
 static double total(const struct monitor_counter *c) {
     return c->before + c->now;
