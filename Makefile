@@ -52,7 +52,6 @@ soak: build test-bootstrap ## thousands of servers and replicas killed, replicas
 	@TL_TEST_SEED=$(TL_TEST_SEED) TL_SOAK_KILLS=$(or $(TL_SOAK_KILLS),1000) TL_SOAK_FREEZES=50 \
 	    $(BUILD)/tests/integration_chain
 
-
 fuzz: ## throw bytes at every decoder for FUZZ_SECONDS each (60), two at a time
 	@scripts/bootstrap lint
 	@scripts/fuzz

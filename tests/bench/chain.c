@@ -424,11 +424,12 @@ static double measure_join(struct shard *s, double *ret_seconds) {
     double before = push_paced(s, pushes_at_once());
     start_node(s, tail.slot);
     double started = bench_now();
+    const unsigned batch = pushes_at_once() / 10 + 1;
     double sum = 0.0;
     unsigned pushes = 0;
     while (look(s).count < s->nodes || pushes == 0) {
-        sum += push_paced(s, pushes_at_once() / 10 + 1) * (pushes_at_once() / 10 + 1);
-        pushes += pushes_at_once() / 10 + 1;
+        sum += push_paced(s, batch) * batch;
+        pushes += batch;
     }
     *ret_seconds = bench_now() - started;
     double period_ms = 1e3 / PACE;

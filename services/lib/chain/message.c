@@ -46,13 +46,17 @@ static void put_record(uint8_t *at, const struct tl_record *r) {
     put_u32(at + AT_NORM, norm);
 }
 
+static size_t at_node(uint32_t i) {
+    return (size_t)AT_NODES + (size_t)i * NODE_BYTES;
+}
+
 static void put_view(uint8_t *at, const struct tl_chain_config *view) {
     put_u64(at + AT_VIEW_NUMBER, view->number);
     put_u64(at + AT_VIEW_EPOCH, view->epoch);
     put_u32(at + AT_COUNT, view->count);
     for (uint32_t i = 0; i < view->count; i++) {
-        put_u32(at + AT_NODES + i * NODE_BYTES, view->nodes[i].slot);
-        put_u64(at + AT_NODES + i * NODE_BYTES + 4, view->nodes[i].incarnation);
+        put_u32(at + at_node(i), view->nodes[i].slot);
+        put_u64(at + at_node(i) + 4, view->nodes[i].incarnation);
     }
 }
 
@@ -102,8 +106,8 @@ static bool get_view(const uint8_t *at, struct tl_chain_config *view) {
         return false;
     }
     for (uint32_t i = 0; i < view->count; i++) {
-        view->nodes[i].slot = get_u32(at + AT_NODES + i * NODE_BYTES);
-        view->nodes[i].incarnation = get_u64(at + AT_NODES + i * NODE_BYTES + 4);
+        view->nodes[i].slot = get_u32(at + at_node(i));
+        view->nodes[i].incarnation = get_u64(at + at_node(i) + 4);
     }
     return tl_chain_config_is_valid(view);
 }

@@ -19,7 +19,7 @@
 
 /* A message to be sent. */
 struct frame {
-    TAILQ_ENTRY(frame) link;
+    STAILQ_ENTRY(frame) link;
     uint8_t head[TL_HEADER_BYTES + TL_CHAIN_MESSAGE_BYTES];
     uint8_t tail[TL_TRAILER_BYTES];
     uint64_t checksum; /* of the header; 0 when there is no trailer */
@@ -39,8 +39,10 @@ struct peer *peer_find(struct replica *r, struct tl_chain_node node) {
 
 /* ---- closing -------------------------------------------------------------------- */
 
-static void drop_frame(struct peer *p, struct frame *f) {
-    TAILQ_REMOVE(&p->frames, f, link);
+/* The first one. */
+static void drop_frame(struct peer *p) {
+    struct frame *f = STAILQ_FIRST(&p->frames);
+    STAILQ_REMOVE_HEAD(&p->frames, link);
     p->frame_count--;
     tl_chain_body_release(f->body != NULL ? &f->body->base : NULL);
     free(f);
@@ -71,9 +73,8 @@ void peer_close(struct peer *p) {
     }
     p->is_closed = true;
     LIST_REMOVE(p, link);
-    struct frame *f = NULL;
-    while ((f = TAILQ_FIRST(&p->frames)) != NULL) {
-        drop_frame(p, f);
+    while (p->frame_count > 0) {
+        drop_frame(p);
     }
     drop_body(p);
     uv_close((uv_handle_t *)&p->poll, on_closed);
@@ -205,11 +206,11 @@ static int send_frames(struct peer *p) {
     size_t budget = TURN_BYTES;
     int rc = send_rest(p, &budget);
     struct frame *f = NULL;
-    while (rc == 0 && (f = TAILQ_FIRST(&p->frames)) != NULL) {
+    while (rc == 0 && (f = STAILQ_FIRST(&p->frames)) != NULL) {
         if (next_piece(p, f)) {
             rc = send_rest(p, &budget);
         } else {
-            drop_frame(p, f);
+            drop_frame(p);
             p->piece = 0;
         }
     }
@@ -268,7 +269,7 @@ void peer_send(struct peer *p, const struct tl_chain_message *m) {
         return;
     }
     bool is_idle = p->frame_count == 0 && p->rest_size == 0;
-    TAILQ_INSERT_TAIL(&p->frames, f, link);
+    STAILQ_INSERT_TAIL(&p->frames, f, link);
     p->frame_count++;
     if (is_idle) {
         go_on_sending(p);
@@ -421,7 +422,7 @@ static struct peer *peer_new(struct replica *r, int fd, struct tl_tls *tls) {
     p->fd = fd;
     p->tls = tls;
     p->is_unix = is_unix_socket(fd);
-    TAILQ_INIT(&p->frames);
+    STAILQ_INIT(&p->frames);
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
     p->poll.data = p;

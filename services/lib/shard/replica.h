@@ -45,7 +45,7 @@ void body_pool_done(struct replica *r);
 /* ---- peer.c --------------------------------------------------------------------- */
 
 struct frame;
-TAILQ_HEAD(frame_queue, frame);
+STAILQ_HEAD(frame_queue, frame);
 
 struct peer {
     LIST_ENTRY(peer) link;
