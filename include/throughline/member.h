@@ -168,6 +168,9 @@ TL_MUST_USE int tl_member_retire(struct tl_member *m, uint32_t worker,
 struct tl_chain_place {
     uint32_t shard;
     uint32_t length; /* slots of its chain */
+    /* decide: who leads from then on, to be registered as the shard's server by the
+     * same script, so that everybody is told at once. NULL: whoever is it already */
+    const struct tl_member_entry *head;
 };
 /* As tl_chain_arbiter_show(), and what it says now. TL_E_CORRUPT: see above. */
 TL_MUST_USE int tl_member_chain_show(struct tl_member *m,

@@ -100,15 +100,22 @@ int tl_member_chain_decide(struct tl_member *m, const struct tl_chain_place *pla
                            struct tl_chain_look *ret_look) {
     char shard[NUMBER_MAX], length[NUMBER_MAX], number[NUMBER_MAX];
     char text[TL_CHAIN_TEXT_MAX];
+    char *head = NULL;
+    int rc = place->head != NULL ? tl_entry_encode(place->head, &head) : 0;
+    if (rc != 0) {
+        return rc;
+    }
     write_number(shard, place->shard);
     write_number(length, place->length);
     write_number(number, expected);
     tl_chain_config_format(next, text);
-    struct chain_call c = {
-        .script = TL_SCRIPT_CHAIN_DECIDE,
-        .argc = 6,
-        .args = {shard, length, TL_KEEP_SECONDS, number, text, forms ? "1" : "0"}};
-    return call(m, &c, deadline_ms, ret_look);
+    struct chain_call c = {.script = TL_SCRIPT_CHAIN_DECIDE,
+                           .argc = 7,
+                           .args = {shard, length, TL_KEEP_SECONDS, number, text,
+                                    forms ? "1" : "0", head != NULL ? head : ""}};
+    rc = call(m, &c, deadline_ms, ret_look);
+    free(head);
+    return rc;
 }
 
 struct config_call {

@@ -196,9 +196,10 @@ static const char chain_show_lua[] =
           "return look()\n";
 
 /* ARGV: 4 the number expected   5 the next configuration   6 '1': begins anew
+ *       7 its head's entry as the shard's server, '' none
  * The epoch is raised where workers and servers look for it. */
 static const char chain_decide_lua[] = CHAIN
-    "local expected, next, forms = unpack(ARGV, 4, 6)\n"
+    "local expected, next, forms, head = unpack(ARGV, 4, 7)\n"
     "local is_next = number_of(config) == expected and above(number_of(next), "
     "expected)\n"
     "local is_allowed\n"
@@ -211,6 +212,11 @@ static const char chain_decide_lua[] = CHAIN
     "  set('', config)\n"
     "  raise(epochs, shard, string.match(next, '^%d+ (%d+)'))\n"
     "  redis.call('EXPIRE', epochs, seconds)\n"
+    "  if head ~= '' then\n"
+    "    redis.call('HSET', members, 'server/' .. shard, head)\n"
+    "    redis.call('EXPIRE', members, seconds)\n"
+    "    redis.call('PUBLISH', news, 'server/' .. shard)\n"
+    "  end\n"
     "end\n"
     "return look()\n";
 

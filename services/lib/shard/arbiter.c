@@ -24,7 +24,9 @@ static void arbiter_job(uv_work_t *work) {
     struct replica *r = work->data;
     struct arbiter *a = &r->arbiter;
     const struct server *s = r->server;
-    const struct tl_chain_place place = {s->service.index, tl_job_replicas(&s->job)};
+    const struct tl_chain_place place = {.shard = s->service.index,
+                                         .length = tl_job_replicas(&s->job),
+                                         .head = a->takes_over ? &a->head : NULL};
     int64_t deadline_ms = tl_now_ms() + WAIT_MS;
     a->status = a->decides
                     ? tl_member_chain_decide(s->member, &place, a->expected, &a->config,
@@ -63,6 +65,9 @@ static void decide(struct replica *r) {
     a->expected = a->proposal.expected;
     a->config = a->proposal.config;
     a->forms = a->proposal.forms;
+    a->takes_over = a->config.epoch != tl_chain_config(r->chain)->epoch &&
+                    tl_chain_node_is(a->config.nodes[0], tl_chain_self(r->chain));
+    a->head = server_office_entry(r->server, a->config.epoch);
     ask(r);
 }
 

@@ -6,9 +6,12 @@
 #include "server.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
-static struct tl_member_entry entry_of(const struct server *s) {
+struct tl_member_entry server_office_entry(const struct server *s, uint64_t epoch) {
     struct tl_member_entry e = s->self;
+    e.epoch = epoch;
+    e.pid = (int32_t)getpid();
     e.role = TL_ROLE_SERVER;
     e.index = s->service.index;
     e.incarnation = s->writer;
@@ -25,14 +28,14 @@ int server_office_take(struct server *s) {
         .job = s->job.name,
         .run = s->service.run,
         .lease_ms = s->job.lease_ms,
-        .self = entry_of(s),
+        .self = server_office_entry(s, s->epoch),
     };
     return tl_member_open(&config, &s->office);
 }
 
 void server_office_announce(struct server *s) {
     if (s->office != NULL) {
-        const struct tl_member_entry e = entry_of(s);
+        const struct tl_member_entry e = server_office_entry(s, s->epoch);
         tl_member_announce(s->office, &e, true);
     }
 }

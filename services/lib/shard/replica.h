@@ -100,6 +100,8 @@ struct arbiter {
     struct tl_chain_config config; /* known, or proposed */
     uint64_t expected, seen;
     bool forms;
+    bool takes_over;             /* we lead from then on */
+    struct tl_member_entry head; /* that is what we are called then */
     int status, status_before;
     struct tl_chain_look look;
     char trouble[256];

@@ -152,6 +152,8 @@ TL_MUST_USE int server_replica_offer(struct server *s, struct tl_record *record)
 void server_replica_raise(struct server *s, uint64_t epoch);
 
 /* office.c: hold the shard's office of server, beside being one of several replicas. */
+/* What its holder is called, under `epoch`. */
+struct tl_member_entry server_office_entry(const struct server *s, uint64_t epoch);
 TL_MUST_USE int server_office_take(struct server *s);
 void server_office_announce(struct server *s);
 void server_office_leave(struct server *s); /* on the loop */
