@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#define DOUBTS 2u
+
 /* ---- life ----------------------------------------------------------------------- */
 
 uint64_t chain_random(struct tl_chain *c) {
@@ -139,6 +141,10 @@ void tl_chain_looked(struct tl_chain *c, const struct tl_chain_look *look) {
     if (is_better(c, look)) {
         chain_adopt(c, &look->config);
     }
+    if (c->doubts > 0 && --c->doubts == 0) {
+        chain_reset(c);
+        chain_peers_reach(c);
+    }
     chain_consider(c);
 }
 
@@ -156,7 +162,10 @@ void tl_chain_decided(struct tl_chain *c, const struct tl_chain_look *look) {
 }
 
 /* What was on its way on a link of `node` is lost. A joiner does not know what that was
- * and begins anew; everybody else is told again from where on. */
+ * and begins anew, unless it has been made a member without hearing of it: whoever
+ * decided that may have died of it, and then what we have may be all that is left. So
+ * it asks first; a look that was under way may be older than the decision. Everybody
+ * else is told again from where on. */
 static void lose_link(struct tl_chain *c, struct tl_chain_node node) {
     struct chain_follower *f = &c->follower;
     bool is_follower = f->phase != CHAIN_NOBODY && tl_chain_node_is(f->node, node);
@@ -164,8 +173,8 @@ static void lose_link(struct tl_chain *c, struct tl_chain_node node) {
     if (is_follower && !f->is_joiner) {
         f->phase = CHAIN_UNKNOWN;
     }
-    if (is_source && c->is_complete) {
-        chain_reset(c);
+    if (is_source && c->is_complete && c->doubts == 0) {
+        c->doubts = DOUBTS;
     }
 }
 
@@ -180,8 +189,12 @@ static bool replaces_in_vain(struct tl_chain *c, struct chain_peer *p) {
         p->linked = false;
     }
     lose_link(c, node);
-    if (!is_joiner && tl_chain_node_is(self, c->self)) {
+    if (!is_joiner && c->doubts == 0 && tl_chain_node_is(self, c->self)) {
         return false;
+    }
+    if (c->doubts > 0) {
+        chain_act(c, TL_CHAIN_CLOSE)->node = node;
+        p->linked = false;
     }
     chain_peers_reach(c);
     chain_consider(c);
@@ -195,6 +208,10 @@ void tl_chain_link_up(struct tl_chain *c, struct tl_chain_node node, bool is_dia
         return;
     }
     p->is_tried = p->is_tried && !is_dialled;
+    if (c->doubts > 0 && !p->linked && tl_chain_node_is(chain_source(c), node)) {
+        chain_act(c, TL_CHAIN_CLOSE)->node = node; /* once we know what we are */
+        return;
+    }
     if (p->linked && replaces_in_vain(c, p)) {
         return;
     }

@@ -70,6 +70,7 @@ struct tl_chain {
     struct tl_chain_look look; /* the arbiter's, as of last time */
     int at;                    /* in config; -1: outside */
     bool is_complete;          /* outside: has the whole state */
+    uint32_t doubts;           /* looks to go until it is dropped: chain.c */
     bool is_proposing;
     bool must_show; /* the arbiter knows less than we do: tell it first */
 

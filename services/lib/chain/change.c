@@ -18,6 +18,7 @@ void chain_reset(struct tl_chain *c) {
     chain_unfollow(c);
     c->at = -1;
     c->is_complete = false;
+    c->doubts = 0;
     c->is_cutting = false;
     c->self.incarnation = chain_random(c);
     c->stats.resets++;
@@ -80,6 +81,7 @@ static void take_place(struct tl_chain *c, int at, bool led_before,
                        uint64_t epoch_before) {
     c->at = at;
     c->is_complete = true;
+    c->doubts = 0;
     follow_successor(c);
     bool leads_anew = at == 0 && (!led_before || c->config.epoch != epoch_before);
     if (leads_anew) {

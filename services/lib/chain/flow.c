@@ -154,7 +154,7 @@ bool chain_acknowledged(const struct tl_chain *c, uint64_t *ret_position) {
 
 void chain_acknowledge(struct tl_chain *c) {
     uint64_t position;
-    bool has_state = chain_is_member(c) || c->is_complete;
+    bool has_state = chain_is_member(c) || (c->is_complete && c->doubts == 0);
     struct tl_chain_message *m = has_state && chain_acknowledged(c, &position)
                                      ? chain_send(c, chain_source(c), TL_CHAIN_ACK)
                                      : NULL;
@@ -218,7 +218,7 @@ void chain_resend(struct tl_chain *c, const struct tl_chain_message *greet) {
 }
 
 void chain_take_record(struct tl_chain *c, const struct tl_chain_message *m) {
-    bool is_ready = chain_is_member(c) || c->is_complete;
+    bool is_ready = chain_is_member(c) || (c->is_complete && c->doubts == 0);
     if (!is_ready || m->position <= c->ring.last) {
         return;
     }
@@ -239,7 +239,8 @@ static void keep_state(struct tl_chain *c, struct tl_chain_body *body) {
 }
 
 void chain_take_state(struct tl_chain *c, const struct tl_chain_message *m) {
-    if (chain_is_strict(c) && (chain_is_member(c) || c->is_complete)) {
+    if (c->doubts > 0 ||
+        (chain_is_strict(c) && (chain_is_member(c) || c->is_complete))) {
         return;
     }
     c->is_complete = true;

@@ -81,7 +81,7 @@ void chain_peers_reach(struct tl_chain *c) {
     if (is_follower && is_due(c, c->follower.node)) {
         chain_act(c, TL_CHAIN_DIAL)->node = c->follower.node;
     }
-    if (source.incarnation != 0 && is_due(c, source)) {
+    if (source.incarnation != 0 && c->doubts == 0 && is_due(c, source)) {
         chain_act(c, chain_is_member(c) ? TL_CHAIN_PROBE : TL_CHAIN_DIAL)->node =
             source;
     }
