@@ -41,9 +41,12 @@ int tl_redis_plan(const char *directory, const char *data, struct tl_process *re
         program, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700",
         "--save", "", "--appendonly", data != NULL ? "yes" : "no", "--appendfsync",
         "no",
-        /* Gradients do not get smaller by it. */
-        "--rdbcompression", "no", "--dir", data != NULL ? data : directory,
-        "--daemonize", "no"};
+        /* Writing its file anew takes a processor
+                                        from the job: seldom, and nothing is
+                                        compressed, since gradients do not get
+                                        smaller by it. */
+        "--auto-aof-rewrite-min-size", "1gb", "--rdbcompression", "no", "--dir",
+        data != NULL ? data : directory, "--daemonize", "no"};
     int rc = 0;
     for (size_t i = 0; i < sizeof(arguments) / sizeof(arguments[0]) && rc == 0; i++) {
         rc = tl_process_arg(redis, "%s", arguments[i]);

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define COUNT     1000u /* values of a slice */
 #define DEADLINE  30000
@@ -701,6 +702,112 @@ static void nobody_there(void **state) {
 
 /* ---- Kafka alone ----------------------------------------------------------------- */
 
+/* A listener that asks who is there: the right password, the wrong one, and none. */
+static void credentials_are_checked(void **state) {
+    (void)state;
+    char secret[] = "/tmp/throughline-secret-XXXXXX";
+    int fd = mkstemp(secret);
+    assert_true(fd >= 0);
+    struct kind asking = kinds[1];
+    (void)snprintf(asking.url, sizeof(asking.url), "%s", kafka.asking_url);
+    for (unsigned i = 0; i < 2; i++) {
+        const char *password = i == 0 ? "right" : "wrong";
+        char run[32];
+        char note[256];
+        asking.runs = 900 + i;
+        struct tl_log_config config = config_of(&asking, run);
+        assert_int_equal(pwrite(fd, password, 5, 0), 5);
+        json_t *settings =
+            json_pack("{s:s, s:s, s:s, s:s}", "security.protocol", "SASL_PLAINTEXT",
+                      "sasl.mechanism", "PLAIN", "sasl.username", "train",
+                      "sasl.password_file", secret);
+        config.kafka = settings;
+        struct tl_log *log = NULL;
+        must(tl_log_open(&config, &log));
+        int rc = tl_log_create(log, tl_now_ms() + DEADLINE, note, sizeof(note));
+        if (i == 0) {
+            struct tl_appender *a = NULL;
+            must(rc);
+            must(tl_appender_new(log, 0, 2, &a));
+            append(a, 1, COUNT);
+            await_durable(a, 1);
+            tl_appender_free(a);
+        } else {
+            assert_int_equal(rc, TL_E_DENIED);
+            assert_non_null(strstr(tl_error_text(), "check the credentials"));
+            assert_null(strstr(tl_error_text(), "wrong"));
+        }
+        tl_log_close(log);
+        json_decref(settings);
+    }
+    (void)close(fd);
+    (void)unlink(secret);
+}
+
+/* What the disk of the broker takes, by a limit of its files' size. */
+static void let_grow(pid_t pid, rlim_t bytes) {
+    const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
+    assert_int_equal(prlimit(pid, RLIMIT_FSIZE, &limit, NULL), 0);
+}
+
+/* Redis refuses what it cannot write down; the appender waits, says why, and goes on.
+ */
+static void a_full_disk_under_redis(void **state) {
+    (void)state;
+    struct tl_log *log = open_log(&kinds[0]);
+    struct tl_appender *a = NULL;
+    must(tl_appender_new(log, 0, 2, &a));
+    append(a, 1, COUNT);
+    await_durable(a, 1);
+    let_grow(redis.pid, 4096);
+    append(a, 2, COUNT);
+    append(a, 3, COUNT);
+    await_trouble(a, "MISCONF");
+    assert_true(tl_appender_durable_count(a) < 3);
+    let_grow(redis.pid, RLIM_INFINITY);
+    await_durable(a, 3);
+    tl_appender_free(a);
+    struct tl_reader *r = NULL;
+    must(tl_reader_new(log, 0, 0, COUNT, &r));
+    uint64_t last = 0;
+    while (last < 3) { /* one may be there twice: its answer was lost */
+        struct tl_reader_item item = next(r);
+        assert_true(item.record.sequence <= last + 1);
+        last = item.record.sequence > last ? item.record.sequence : last;
+    }
+    tl_reader_free(r);
+    tl_log_close(log);
+}
+
+/* Kafka gives up a directory that it cannot write to, and with its only one itself.
+ * What it had acknowledged is there when it comes back with room. */
+static void a_full_disk_under_kafka(void **state) {
+    (void)state;
+    struct tl_log *log = open_log(&kinds[1]);
+    struct tl_appender *a = NULL;
+    int status = 0;
+    must(tl_appender_new(log, 0, 2, &a));
+    append(a, 1, COUNT);
+    await_durable(a, 1);
+    let_grow(kafka.pid, 4096);
+    append(a, 2, COUNT);
+    append(a, 3, COUNT);
+    assert_int_equal(waitpid(kafka.pid, &status, 0),
+                     kafka.pid); /* it has ended by it */
+    assert_true(!WIFSIGNALED(status) && WEXITSTATUS(status) != 0);
+    test_kafka_run(&kafka);
+    await_durable(a, 3);
+    tl_appender_free(a);
+    struct tl_reader *r = NULL;
+    must(tl_reader_new(log, 0, 0, COUNT, &r));
+    for (uint64_t n = 1; n <= 3; n++) {
+        struct tl_reader_item item = next(r);
+        assert_gradient(&item, n, COUNT);
+    }
+    tl_reader_free(r);
+    tl_log_close(log);
+}
+
 static void a_topic_that_does_not_fit(void **state) {
     (void)state;
     char run[32];
@@ -755,6 +862,9 @@ int main(void) {
         cmocka_unit_test(nobody_there),
         cmocka_unit_test(a_topic_that_does_not_fit),
         cmocka_unit_test(a_topic_that_is_missing),
+        cmocka_unit_test(credentials_are_checked),
+        cmocka_unit_test(a_full_disk_under_redis),
+        cmocka_unit_test(a_full_disk_under_kafka),
     };
     return cmocka_run_group_tests_name("durable_log", tests, setup, teardown);
 }

@@ -1,7 +1,8 @@
 /* kafka.h - a private Kafka of one node for a test, in a directory of its own.
  *
  * `throughline kafka up` starts it, so that it can be killed and come back with its
- * data. It dies with the test, whatever happens to that. */
+ * data. It dies with the test, whatever happens to that. Beside its plain listener it
+ * has one that asks for a name and a password: "train", "right". */
 #ifndef TEST_KAFKA_H
 #define TEST_KAFKA_H
 
@@ -14,6 +15,8 @@ struct test_kafka {
     char directory[64];
     char port[8];
     char url[64]; /* kafka://... */
+    char asking_port[8];
+    char asking_url[64]; /* ... of the listener that asks who is there */
 };
 
 static inline void test_kafka_exec(const struct test_kafka *k) {
@@ -57,20 +60,37 @@ static inline void test_kafka_run(struct test_kafka *k) {
     }
 }
 
+static inline void test_kafka_settings(const struct test_kafka *k, const char *extra) {
+    char path[96];
+    (void)snprintf(path, sizeof(path), "%s/extra.properties", k->directory);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fprintf(
+        f,
+        "listeners=PLAINTEXT://127.0.0.1:%s,CONTROLLER://127.0.0.1:%d,"
+        "ASKING://127.0.0.1:%s\n"
+        "advertised.listeners=PLAINTEXT://127.0.0.1:%s,ASKING://127.0.0.1:%s\n"
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,"
+        "ASKING:SASL_PLAINTEXT\n"
+        "inter.broker.listener.name=PLAINTEXT\n"
+        "listener.name.asking.sasl.enabled.mechanisms=PLAIN\n"
+        "listener.name.asking.plain.sasl.jaas.config="
+        "org.apache.kafka.common.security.plain.PlainLoginModule required "
+        "user_train=\"right\";\n%s",
+        k->port, atoi(k->port) + 1, k->asking_port, k->port, k->asking_port, extra);
+    assert_int_equal(fclose(f), 0);
+}
+
 /* `extra`: broker settings besides; NULL: none. */
 static inline void test_kafka_start_with(struct test_kafka *k, const char *extra) {
     *k = (struct test_kafka){.directory = "/tmp/throughline-kafka-XXXXXX"};
     assert_non_null(mkdtemp(k->directory));
-    if (extra != NULL) {
-        char path[96];
-        (void)snprintf(path, sizeof(path), "%s/extra.properties", k->directory);
-        FILE *f = fopen(path, "w");
-        assert_non_null(f);
-        assert_true(fputs(extra, f) >= 0);
-        assert_int_equal(fclose(f), 0);
-    }
     test_free_port(k->port);
     (void)snprintf(k->url, sizeof(k->url), "kafka://127.0.0.1:%s", k->port);
+    test_free_port(k->asking_port);
+    (void)snprintf(k->asking_url, sizeof(k->asking_url), "kafka://127.0.0.1:%s",
+                   k->asking_port);
+    test_kafka_settings(k, extra != NULL ? extra : "");
     test_kafka_run(k);
 }
 
