@@ -317,7 +317,7 @@ int main(void) {
     double rates[4][ROUNDS];
     double ratios[4][ROUNDS];
     gradient = malloc(COUNT * sizeof(float));
-    encoded = malloc(COUNT * sizeof(float));
+    encoded = malloc(tl_codec_size(TL_ENCODING_BF16, COUNT, 0)); /* int8: half of it */
     if (gradient == NULL || encoded == NULL || mkdtemp(directory) == NULL) {
         bench_die("no memory, or no temporary directory");
     }

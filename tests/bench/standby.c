@@ -10,9 +10,11 @@
 
 #define ROUNDS 5
 #define KILLS  4
-#define ALL    (ROUNDS * KILLS)
+#define ALL    20u
 
 #define HYBRID_GOAL 0.10 /* of checkpoint's */
+
+_Static_assert(ALL == ROUNDS * KILLS, "room for each kill");
 
 struct arm {
     const char *strategy;
