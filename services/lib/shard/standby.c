@@ -182,7 +182,7 @@ static void look(struct standby *b) {
     struct tl_member_entry e;
     int64_t now_ms = tl_now_ms();
     if (!b->is_ready || b->is_serving || b->is_taking || b->is_calling ||
-        b->server->draining) {
+        b->server->draining || b->server->ending) {
         return;
     }
     if (find_server(b, &e)) {
