@@ -396,17 +396,22 @@ static struct serve_conn *conn_new(struct tl_serve *s, bool is_unix) {
 static void make_room_for(const struct serve_conn *newcomer) {
     struct tl_serve *s = newcomer->serve;
     struct serve_conn *oldest = oldest_stranger(s);
+    s->had_crowd = s->had_crowd || s->stranger_count > SERVE_STRANGERS_MAX / 2;
     if (s->stranger_count > SERVE_STRANGERS_MAX && oldest != newcomer) {
         drop_stranger(oldest);
     }
 }
 
+/* A flood from the network is taken in at a pace that those who are served do not
+ * notice; the rest of it waits in the kernel, as it does while there is no memory. */
 void serve_conn_accept(struct tl_serve *s, uv_stream_t *listener, bool is_unix) {
-    struct serve_conn *c = conn_new(s, is_unix);
+    const bool has_turn = is_unix || s->accepts_left > 0;
+    struct serve_conn *c = has_turn ? conn_new(s, is_unix) : NULL;
     if (c == NULL) {
-        s->accept_is_due = true; /* it waits in the kernel until there is memory */
+        s->accept_is_due = true;
         return;
     }
+    s->accepts_left -= is_unix ? 0 : 1;
     if (uv_accept(listener, &c->io.stream) != 0) {
         serve_conn_close(c);
         return;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,17 @@ static void accept_late(struct tl_serve *s) {
     }
 }
 
+/* The allocator keeps what a crowd took, with TLS a quarter of a megabyte each: once
+ * they have gone, nothing is to be left of them. */
+static void forget_crowd(struct tl_serve *s) {
+    if (s->had_crowd && s->stranger_count == 0) {
+        s->had_crowd = false;
+#ifdef __GLIBC__
+        (void)malloc_trim(0);
+#endif
+    }
+}
+
 static void on_tick(uv_timer_t *timer) {
     struct tl_serve *s = timer->data;
     uint64_t now_ms = uv_now(s->config.loop);
@@ -29,9 +41,11 @@ static void on_tick(uv_timer_t *timer) {
         serve_conn_check_deadline(c, now_ms);
         c = next;
     }
+    s->accepts_left = SERVE_ACCEPTS_PER_TICK;
     if (!s->closing && s->accept_is_due) {
         accept_late(s);
     }
+    forget_crowd(s);
     if (!s->closing) {
         serve_request_retry(s);
     } else if (TAILQ_EMPTY(&s->conns)) {
@@ -45,6 +59,7 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
         return tl_fail(TL_E_NOMEM, "serve: out of memory");
     }
     s->config = *config;
+    s->accepts_left = SERVE_ACCEPTS_PER_TICK;
     if (config->follows_log) {
         s->refusals = calloc(TL_WORKER_LIMIT, sizeof(*s->refusals));
     }

@@ -20,6 +20,7 @@
 #define SERVE_BACKLOG              1024
 #define SERVE_STRANGERS_MAX        128u  /* connections that were not welcomed yet */
 #define SERVE_OPENING_MS           5000u /* for HELLO to WELCOME, or frame_ms if less */
+#define SERVE_ACCEPTS_PER_TICK     64u   /* over TCP: 1,280 a second */
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
 #define SERVE_TURN_BYTES           (1u << 20) /* of a state, in one turn of the loop */
@@ -140,7 +141,8 @@ struct tl_serve {
     union serve_stream listeners[SERVE_LISTENERS_MAX];
     char unix_paths[SERVE_LISTENERS_MAX][108];
     size_t listener_count;
-    bool accept_is_due; /* there was no memory for a connection */
+    bool accept_is_due;    /* there was no memory for a connection, or no turn */
+    uint32_t accepts_left; /* over TCP, until the next tick */
     uv_timer_t tick;
     struct serve_conn_list conns, parked, waiting;
     struct serve_conn_list pending; /* by position */
@@ -150,6 +152,7 @@ struct tl_serve {
     uint32_t payload_count;
     size_t shared_bytes; /* of all connections */
     uint32_t conn_count, stranger_count;
+    bool had_crowd;     /* of strangers, whose memory has not been given back */
     struct tl_cut *cut; /* being sent */
     struct tl_serve_stats stats;
 };
