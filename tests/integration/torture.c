@@ -170,12 +170,15 @@ static void net_stall_one_way(void) {
             100 + (int)below(3000));
 }
 
-/* At a random byte of what one connection says next. */
+/* At a random byte of what one connection says next. With a durable log servers are
+ * only asked for weights: little goes there. */
 static void net_at_a_byte(enum fault_kind kind) {
+    const enum fault_direction direction = any_direction();
+    const bool is_little = cluster.has_log && direction == FAULT_REQUESTS;
     disturb(cluster.network,
             (struct fault){.kind = kind,
-                           .direction = any_direction(),
-                           .after = below(150000),
+                           .direction = direction,
+                           .after = below(is_little ? 1000 : 150000),
                            .times = 1},
             0);
 }

@@ -45,5 +45,7 @@ int tl_sha256_end(struct tl_sha256 *s, char ret_hex[TL_SHA256_HEX]) {
     for (unsigned int i = 0; i < size && 2u * i + 2u < TL_SHA256_HEX; i++) {
         (void)snprintf(ret_hex + (size_t)2u * i, 3, "%02x", digest[i]);
     }
-    return 0;
+    return EVP_DigestInit_ex(s->context, EVP_sha256(), NULL) == 1
+               ? 0
+               : tl_fail(TL_E_NOMEM, "OpenSSL could not start a SHA-256");
 }

@@ -23,6 +23,7 @@ struct s3_object {
     char name[TL_OBJECT_NAME_MAX];
     struct s3_buffer *open;     /* being filled; NULL before the first byte */
     size_t filled;              /* bytes in it */
+    struct tl_sha256 *sha;      /* of them: hashed while they are in the cache */
     uint64_t size;              /* of the object so far */
     char upload[S3_UPLOAD_MAX]; /* multipart: its identity; "": one PUT */
     char (*etags)[S3_ETAG_MAX]; /* of the pieces, in order */
@@ -133,7 +134,10 @@ static int send_buffer(struct s3_object *o, uint32_t piece, const char *query) {
     if (g == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory for an upload");
     }
-    const int r = tl_s3_request_init(&g->request, store_of(o), "PUT", o->name, query);
+    int r = tl_s3_request_init(&g->request, store_of(o), "PUT", o->name, query);
+    if (r == 0) {
+        r = tl_sha256_end(o->sha, g->request.sha256);
+    }
     if (r < 0) {
         free(g);
         return r;
@@ -282,6 +286,7 @@ static void free_object(struct s3_object *o) {
     if (o->open != NULL) {
         o->open->is_taken = false;
     }
+    tl_sha256_free(o->sha);
     free(o->manifest);
     free(o->etags);
     free(o);
@@ -330,6 +335,11 @@ int tl_s3_create(struct tl_store *store, const char *name,
     if (o == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory to write %s", name);
     }
+    r = tl_sha256_new(&o->sha);
+    if (r < 0) {
+        free(o);
+        return r;
+    }
     o->base.store = store;
     (void)snprintf(o->name, sizeof(o->name), "%s", name);
     free_complete(s);
@@ -363,6 +373,10 @@ int tl_s3_write(struct tl_store_writer *w, const void *bytes, size_t size) {
         const size_t room = S3_PIECE_BYTES - o->filled;
         const size_t n = size < room ? size : room;
         memcpy(o->open->bytes + o->filled, next, n);
+        r = tl_sha256_feed(o->sha, o->open->bytes + o->filled, n);
+        if (r < 0) {
+            return r;
+        }
         o->filled += n;
         o->size += n;
         next += n;

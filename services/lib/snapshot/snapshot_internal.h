@@ -109,6 +109,7 @@ void tl_codec_free(struct tl_codec *c);
 struct tl_sha256;
 TL_MUST_USE int tl_sha256_new(struct tl_sha256 **ret_sha);
 TL_MUST_USE int tl_sha256_feed(struct tl_sha256 *s, const void *bytes, size_t size);
+/* ... and begin anew. */
 TL_MUST_USE int tl_sha256_end(struct tl_sha256 *s, char ret_hex[TL_SHA256_HEX]);
 void tl_sha256_free(struct tl_sha256 *s);
 
