@@ -3,6 +3,7 @@
 
 #include "serve_rig.h"
 
+#include <arpa/inet.h>
 #include <math.h>
 
 /* ---- tests -------------------------------------------------------------------- */
@@ -527,6 +528,47 @@ static void the_end_is_told_when_its_owner_says_so(void **state) {
     shard_stop(&s);
 }
 
+/* ---- floods ---------------------------------------------------------------------- */
+
+enum { FLOOD = 200, PACE_MS = 90 }; /* a tick for each 64, after the first two */
+
+static int flood[FLOOD];
+static int64_t flooded_ms;
+
+/* On the loop's thread: all of them are there before it gets to look. */
+static void dial_all(struct shard *s) {
+    struct tl_address a;
+    assert_int_equal(tl_address_parse(s->address, &a), 0);
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)atoi(a.port))};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    for (int i = 0; i < FLOOD; i++) {
+        flood[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_true(flood[i] >= 0);
+        assert_int_equal(connect(flood[i], (struct sockaddr *)&to, sizeof(to)), 0);
+    }
+    flooded_ms = now_ms();
+}
+
+static void a_flood_is_taken_in_at_a_pace(void **state) {
+    (void)state;
+    struct shard s;
+    const struct tl_fold_config config = fold_config();
+    const struct shard_options options = {.max_connections = 8, .tcp = true};
+    shard_start_with(&s, &config, &options);
+    on_loop(&s, dial_all);
+    while (s.stats.connections < FLOOD && now_ms() < flooded_ms + DEADLINE_MS) {
+        (void)poll(NULL, 0, 1);
+        on_loop(&s, read_stats);
+    }
+    assert_int_equal(s.stats.connections, FLOOD);
+    assert_true(now_ms() >= flooded_ms + PACE_MS);
+    for (int i = 0; i < FLOOD; i++) {
+        (void)close(flood[i]);
+    }
+    shard_stop(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(push_pull_is_one_round_trip),
@@ -542,6 +584,7 @@ int main(void) {
         cmocka_unit_test(sync_answers_when_the_step_is_committed),
         cmocka_unit_test(a_state_is_sent_whole),
         cmocka_unit_test(epochs_and_draining),
+        cmocka_unit_test(a_flood_is_taken_in_at_a_pace),
         cmocka_unit_test(a_logged_gradient_is_decided_with_its_step),
         cmocka_unit_test(the_end_is_told_when_its_owner_says_so),
     };
