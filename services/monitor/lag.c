@@ -30,23 +30,32 @@ static void show(uint32_t shard, double lag) {
     }
 }
 
+/* The log of `shard` ends at `end`: how far is each that holds the shard? The nearest
+ * counts as the shard's, since it is the one that serves, or can at once. */
+static void note(struct monitor *m, uint32_t shard, double end) {
+    double least = end;
+    for (size_t i = 0; i < m->processes.count; i++) {
+        struct monitor_process *s = &m->processes.list[i];
+        if (monitor_holds_shard(m, s, shard)) {
+            s->has_lag = end >= s->log_position;
+            s->lag = s->has_lag ? end - s->log_position : 0.0;
+            least = s->has_lag && s->lag < least ? s->lag : least;
+        }
+    }
+    show(shard, least);
+}
+
 /* False: the log does not answer, and others need not be asked for now. */
 static bool measure(struct monitor *m, uint32_t shard) {
-    struct monitor_process *s =
-        monitor_processes_find(&m->processes, TL_ROLE_SERVER, shard);
     uint64_t first = 0;
     uint64_t next = 0;
-    const bool answers =
-        tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) == 0;
-    if (s == NULL) {
-        return answers;
+    if (tl_log_range(m->log, shard, tl_now_ms() + ASK_MS, &first, &next) != 0) {
+        return false;
     }
-    s->has_lag = answers && next > 0 && (double)(next - 1) >= s->log_position;
-    s->lag = s->has_lag ? (double)(next - 1) - s->log_position : 0.0;
-    if (s->has_lag) {
-        show(shard, s->lag);
+    if (next > 0) {
+        note(m, shard, (double)(next - 1));
     }
-    return answers;
+    return true;
 }
 
 void monitor_lag_measure(struct monitor *m) {

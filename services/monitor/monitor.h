@@ -220,6 +220,9 @@ void monitor_events_write(struct monitor *m);
 void monitor_measure(struct monitor *m);
 /* chain.c: is this entry another name of a process that has an entry of its own? */
 bool monitor_is_double(const struct monitor *m, enum tl_role role);
+/* Does it hold the shard's state, as its server or one of its replicas? */
+bool monitor_holds_shard(const struct monitor *m, const struct monitor_process *s,
+                         uint32_t shard);
 /* ... and ask Redis for the chains' configurations. */
 void monitor_chain_measure(struct monitor *m);
 /* lag.c: ask the log, if there is a durable one, how long it is. */

@@ -16,14 +16,6 @@ static json_t *whole(double v) {
     return json_integer((json_int_t)v);
 }
 
-/* Does this process hold the shard's state, as its server or one of its replicas? */
-static bool holds_shard(const struct monitor *m, const struct monitor_process *s,
-                        uint32_t shard) {
-    const uint32_t replicas = tl_job_replicas(&m->job);
-    return replicas > 0 ? s->role == TL_ROLE_REPLICA && s->index / replicas == shard
-                        : s->role == TL_ROLE_SERVER && s->index == shard;
-}
-
 #define ALL_SHARDS UINT32_MAX
 
 /* What one shard, or the largest of all, has counted. */
@@ -33,7 +25,8 @@ static void add_tallies(const struct monitor *m, uint32_t shard, json_t *o) {
     {                                                                                  \
         double most = 0.0;                                                             \
         for (size_t i = 0; i < p->count; i++) {                                        \
-            bool counts = shard == ALL_SHARDS || holds_shard(m, &p->list[i], shard);   \
+            bool counts =                                                              \
+                shard == ALL_SHARDS || monitor_holds_shard(m, &p->list[i], shard);     \
             most = counts && p->list[i].field > most ? p->list[i].field : most;        \
         }                                                                              \
         (void)json_object_set_new(o, #field, whole(most));                             \
@@ -93,7 +86,7 @@ static const struct monitor_process *first_server(const struct monitor *m) {
     const struct monitor_process *most = NULL;
     for (size_t i = 0; i < p->count; i++) {
         const struct monitor_process *s = &p->list[i];
-        if (holds_shard(m, s, 0) &&
+        if (monitor_holds_shard(m, s, 0) &&
             (most == NULL || total(&s->staleness[MONITOR_STALENESS_BOUNDS]) >
                                  total(&most->staleness[MONITOR_STALENESS_BOUNDS]))) {
             most = s;

@@ -201,7 +201,7 @@ const button = (what, service) =>
 function card(p, share) {
   const isDown = p.state === "down", isGone = p.state === "gone";
   const sign = isDown ? "✕" : isGone ? "○" : "●";
-  return make("div", { className: `service ${isDown ? "down" : isGone ? "gone" : "up"} ${p.position ? "linked" : ""}` },
+  return make("div", { className: `service ${isDown ? "down" : isGone ? "gone" : "up"} ${p.position && p.position !== "standby" ? "linked" : ""}` },
     make("p", {}, make("b", { textContent: p.service }), " ", p.position && make("span", { className: "badge", textContent: p.position })),
     make("p", { className: "state", textContent: `${sign} ${p.state}` }),
     make("p", { textContent: [p.epoch ? `epoch ${p.epoch}` : null, p.version ? `version ${number(p.version, 0)}` : null].filter(Boolean).join(", ") }),
