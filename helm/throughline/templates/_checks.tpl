@@ -9,9 +9,6 @@
 
 {{- define "throughline.check" -}}
 {{- $v := .Values -}}
-{{- if not (has $v.strategy (list "none" "checkpoint" "chain" "stateless")) -}}
-{{- fail (printf "strategy %s: the chart runs none, checkpoint, chain and stateless so far" $v.strategy) -}}
-{{- end -}}
 {{- if contains "@" $v.external.redis.url -}}
 {{- fail "external.redis.url: a URL with a password belongs into a Secret: external.redis.existingSecret, key url" -}}
 {{- end -}}

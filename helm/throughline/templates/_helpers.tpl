@@ -45,7 +45,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 
 {{/* Which parts a strategy has. Non-empty is yes. */}}
 {{- define "throughline.hasStore" -}}
-{{- if has .Values.strategy (list "checkpoint" "stateless") }}yes{{ end -}}
+{{- if has .Values.strategy (list "checkpoint" "stateless" "hybrid") }}yes{{ end -}}
 {{- end }}
 {{- define "throughline.hasS3" -}}
 {{- if and (include "throughline.hasStore" .) (eq .Values.store.kind "s3") }}yes{{ end -}}
@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
 {{- define "throughline.hasLog" -}}
-{{- if or (eq .Values.strategy "stateless") (eq (get .Values.job "recovery" | default "resume") "replay") }}yes{{ end -}}
+{{- if or (has .Values.strategy (list "stateless" "hybrid")) (eq (get .Values.job "recovery" | default "resume") "replay") }}yes{{ end -}}
 {{- end }}
 {{- define "throughline.hasKafka" -}}
 {{- if and (include "throughline.hasLog" .) (eq .Values.log.kind "kafka") }}yes{{ end -}}
@@ -68,12 +68,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "throughline.replicas" -}}
 {{- if eq .Values.strategy "chain" -}}
 {{ get (.Values.job.chain | default dict) "length" | default 3 }}
+{{- else if eq .Values.strategy "hybrid" -}}
+{{ get (.Values.job.hybrid | default dict) "standbys" | default 1 | add 1 }}
 {{- else -}}
 1
 {{- end -}}
 {{- end }}
 {{- define "throughline.serverImage" -}}
-{{- $service := ternary "replica" "server" (eq .Values.strategy "chain") -}}
+{{- $service := ternary "replica" "server" (has .Values.strategy (list "chain" "hybrid")) -}}
 {{ include "throughline.image" (dict "root" . "service" $service) }}
 {{- end }}
 {{- define "throughline.servers" -}}
@@ -192,6 +194,9 @@ kafka://{{ .Values.external.kafka.brokers }}
 {{- end -}}
 {{- if eq $v.strategy "chain" -}}
 {{- $_ := set $job "chain" (merge (dict "length" (include "throughline.replicas" . | int)) ($job.chain | default dict)) -}}
+{{- end -}}
+{{- if eq $v.strategy "hybrid" -}}
+{{- $_ := set $job "hybrid" (merge (dict "standbys" (include "throughline.replicas" . | int | add -1)) ($job.hybrid | default dict)) -}}
 {{- end -}}
 {{- if include "throughline.hasLog" . -}}
 {{- $_ := set $job "log" (merge (dict "url" (include "throughline.logURL" .)) ($job.log | default dict)) -}}
