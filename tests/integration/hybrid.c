@@ -7,8 +7,9 @@
 
 #define KILLS  4
 #define EACH_S 1.0
-#define REST_S 10.0 /* for takeovers on a slow machine: a kill waits until one serves  \
-                     */
+#define REST_S                                                                         \
+    10.0 /* for takeovers on a slow machine: a kill waits until one serves             \
+          */
 
 static uint64_t seed_of_run(void) {
     const char *text = getenv("TL_TEST_SEED");
