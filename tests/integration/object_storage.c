@@ -84,10 +84,10 @@ static void a_job_goes_on_through_the_death_of_its_store(void **state) {
                           secret,
                           "--s3-request-ms=2000",
                           "--s3-retry-ms=3000",
-                          "--until=seconds=14",
+                          "--until=seconds=16",
                           "--checkpoint-every-updates=200",
                           "--kill=server@seconds=2,down=500ms",
-                          "--kill=server@seconds=11,down=500ms",
+                          "--kill=server@seconds=13,down=500ms",
                           NULL};
     struct program p = program_start(argv);
     soon(log, "snapshot taken");
@@ -101,10 +101,8 @@ static void a_job_goes_on_through_the_death_of_its_store(void **state) {
     }
     json_t *result = json_loads(o.out, 0, NULL);
     assert_non_null(result);
-    for (size_t i = 0; i < 2; i++) {
-        const json_t *happened = job_assert_recovered(result, i);
-        assert_true(number(happened, "resumed_from") > 0);
-    }
+    (void)job_assert_recovered(result, 0); /* perhaps before the first snapshot */
+    assert_true(number(job_assert_recovered(result, 1), "resumed_from") > 0);
     job_assert_losses_exact(result, 2);
     json_decref(result);
     assert_null(strstr(o.out, S3_TEST_SECRET));
