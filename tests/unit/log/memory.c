@@ -208,7 +208,8 @@ static int open_appender(void *ctx) {
 static void an_appender_to_kafka_opens_or_says_why(void **state) {
     (void)state;
 #if defined(__SANITIZE_THREAD__)
-    skip(); /* librdkafka begins its threads in a way that this sanitizer does not see */
+    skip(); /* librdkafka begins its threads in a way that this sanitizer does not see
+             */
 #endif
     struct durable durable = {.url = "kafka://127.0.0.1:1"};
     scarce_torture(open_appender, &durable);
