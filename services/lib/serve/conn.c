@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool serve_conn_is_gradient(const struct serve_conn *c) {
+    return c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL;
+}
+
 uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes) {
     return s->config.frame_ms + bytes / SERVE_SLOWEST_BYTES_PER_MS;
 }
@@ -237,9 +241,7 @@ static void begin_payload(struct serve_conn *c) {
 /* Gradients are read only into a buffer of the pool: when all are lent, the connection
  * is not read until one comes back, and the sender waits in its own kernel. */
 static void park_or_read(struct serve_conn *c) {
-    bool gradient =
-        c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL;
-    if (gradient) {
+    if (serve_conn_is_gradient(c)) {
         c->payload = payload_take(c->serve);
         if (c->payload == NULL) {
             uv_read_stop(&c->io.stream);
@@ -266,8 +268,7 @@ bool serve_conn_is_shared(const struct serve_conn *c) {
 
 static bool may_be_shared(const struct serve_conn *c) {
     return c->shared.bytes != NULL && c->header.length <= c->shared.area &&
-           (c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL) &&
-           (c->header.flags & TL_FLAG_CHECKSUM) == 0;
+           serve_conn_is_gradient(c) && (c->header.flags & TL_FLAG_CHECKSUM) == 0;
 }
 
 /* A payload may come without its checksum only on Unix sockets of a job that says so.

@@ -360,10 +360,6 @@ static int propose(struct serve_conn *c) {
     return 0;
 }
 
-static bool is_gradient(const struct serve_conn *c) {
-    return c->header.kind == TL_KIND_PUSH || c->header.kind == TL_KIND_PUSH_PULL;
-}
-
 static void submit_to_chain(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
     int rc = propose(c);
@@ -381,7 +377,7 @@ static void submit_to_chain(struct serve_conn *c) {
 /* The record that `c` has sent is folded: now, or when the chain has committed it. */
 static void submit(struct serve_conn *c) {
     struct tl_serve *s = c->serve;
-    bool is_late = s->ended && is_gradient(c);
+    bool is_late = s->ended && serve_conn_is_gradient(c);
     if (s->config.propose != NULL && !is_late) {
         submit_to_chain(c);
         return;

@@ -176,7 +176,8 @@ void serve_conn_enqueue(struct serve_conn *c, struct serve_conn_list *queue,
                         enum conn_state state);
 void serve_conn_dequeue(struct serve_conn *c);
 void serve_conn_payload_release(struct serve_conn *c);
-/* Does the request's payload lie in the shared memory? */
+/* Does the request bring a gradient? Does its payload lie in the shared memory? */
+bool serve_conn_is_gradient(const struct serve_conn *c);
 bool serve_conn_is_shared(const struct serve_conn *c);
 void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms);
 uint64_t serve_frame_allowance(const struct tl_serve *s, uint64_t bytes);
