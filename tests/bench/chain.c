@@ -136,22 +136,6 @@ static struct tl_chain_config await(const struct shard *s, unsigned count,
     return config;
 }
 
-static double cpu_seconds(pid_t pid) {
-    char path[64];
-    long user = 0;
-    long system = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    if (f == NULL || fscanf(f,
-                            "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
-                            "%ld %ld",
-                            &user, &system) != 2) {
-        bench_die("a process that was to be measured has gone");
-    }
-    (void)fclose(f);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 /* Bytes that a replica has exchanged with its neighbours. */
 static double moved_bytes(const struct shard *s, unsigned slot) {
     struct tl_member_entry entry;
@@ -360,13 +344,13 @@ static struct cost measure_cost(const char *strategy, unsigned nodes) {
         config = look(&s);
     }
     for (unsigned i = 0; i < node_count(&s); i++) {
-        c.cpu_ms[i] = -cpu_seconds(s.pids[config.nodes[i].slot]);
+        c.cpu_ms[i] = -bench_cpu_seconds(s.pids[config.nodes[i].slot]);
         c.bytes[i] = -moved_bytes(&s, config.nodes[i].slot);
     }
     c.latency_ms = push_paced(&s, COST_PUSHES);
     (void)usleep(200000); /* the figures are shown ten times a second */
     for (unsigned i = 0; i < node_count(&s); i++) {
-        c.cpu_ms[i] += cpu_seconds(s.pids[config.nodes[i].slot]);
+        c.cpu_ms[i] += bench_cpu_seconds(s.pids[config.nodes[i].slot]);
         c.bytes[i] += moved_bytes(&s, config.nodes[i].slot);
         c.cpu_ms[i] *= 1e3 / COST_PUSHES;
         c.bytes[i] /= COST_PUSHES;

@@ -171,23 +171,6 @@ static pid_t start_server(unsigned shard) {
     return pid;
 }
 
-/* User and system seconds so far. */
-static double server_cpu(pid_t pid) {
-    char path[64];
-    long user = 0;
-    long system = 0;
-    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    FILE *f = fopen(path, "r");
-    if (f == NULL || fscanf(f,
-                            "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
-                            "%ld %ld",
-                            &user, &system) != 2) {
-        bench_die("a server that was to be measured has gone");
-    }
-    (void)fclose(f);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
 static void stop_server(pid_t pid) {
     (void)kill(pid, SIGTERM);
     (void)waitpid(pid, NULL, 0);
@@ -283,12 +266,12 @@ static struct measured measure(const struct setup *s) {
     release_crowd(s, &crowd);
     double cpu = 0.0;
     for (unsigned i = 0; i < s->shards; i++) {
-        cpu -= server_cpu(servers[i]);
+        cpu -= bench_cpu_seconds(servers[i]);
     }
     double pushes = hear_crowd(s, &crowd, &m);
     for (unsigned i = 0; i < s->shards; i++) {
         double mib = resident_mib(servers[i]);
-        cpu += server_cpu(servers[i]);
+        cpu += bench_cpu_seconds(servers[i]);
         m.server_mib = mib > m.server_mib ? mib : m.server_mib;
         stop_server(servers[i]);
     }

@@ -39,14 +39,28 @@ static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
     return record[3];
 }
 
+static inline uint64_t job_acknowledged_in_all(const json_t *result, unsigned workers) {
+    uint64_t sum = 0;
+    for (unsigned w = 0; w < workers; w++) {
+        sum += job_acknowledged(result, w);
+    }
+    return sum;
+}
+
+static inline FILE *job_timeline(const json_t *result) {
+    char path[PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/timeline.jsonl",
+                   json_string_value(json_object_get(result, "out")));
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    return f;
+}
+
 /* Every gradient that a worker has settled is in the state, or counted as lost or as
  * refused for good (a STALE one of sync and ssp is computed again). The workers' side
  * is their ledgers', the other the server's: nobody counted both. */
 static inline void job_assert_losses_exact(const json_t *result, unsigned workers) {
-    uint64_t acknowledged = 0;
-    for (unsigned w = 0; w < workers; w++) {
-        acknowledged += job_acknowledged(result, w);
-    }
+    uint64_t acknowledged = job_acknowledged_in_all(result, workers);
     const char *consistency = json_string_value(json_object_get(result, "consistency"));
     double accounted = number(result, "folded") + number(result, "lost") +
                        number(result, "late") + number(result, "nonfinite");
@@ -61,11 +75,7 @@ static inline void job_assert_losses_exact(const json_t *result, unsigned worker
 
 /* The last line of the timeline that holds gradients, or NULL. New reference. */
 static inline json_t *job_last_gradients(const json_t *result) {
-    char path[PATH_MAX + 32];
-    (void)snprintf(path, sizeof(path), "%s/timeline.jsonl",
-                   json_string_value(json_object_get(result, "out")));
-    FILE *f = fopen(path, "r");
-    assert_non_null(f);
+    FILE *f = job_timeline(result);
     static char line[1 << 16];
     json_t *last = NULL;
     while (fgets(line, sizeof(line), f) != NULL) {
@@ -84,10 +94,7 @@ static inline json_t *job_last_gradients(const json_t *result) {
 /* Of each shard by itself. The job's end may take a worker's last gradient in one shard
  * and refuse it in another; it is not acknowledged then. */
 static inline void job_assert_shards_exact(const json_t *result, unsigned workers) {
-    uint64_t acknowledged = 0;
-    for (unsigned w = 0; w < workers; w++) {
-        acknowledged += job_acknowledged(result, w);
-    }
+    uint64_t acknowledged = job_acknowledged_in_all(result, workers);
     json_t *gradients = job_last_gradients(result);
     json_t *shards = json_object_get(gradients, "shards");
     assert_true((double)json_array_size(shards) == number(result, "shards"));
@@ -133,11 +140,7 @@ static inline bool job_sampled(const json_t *line, const char *service,
  * monitor saw them. Returns how many samples showed the server. */
 static inline unsigned job_assert_versions_rise(const json_t *result,
                                                 const char *service) {
-    char path[PATH_MAX + 32];
-    (void)snprintf(path, sizeof(path), "%s/timeline.jsonl",
-                   json_string_value(json_object_get(result, "out")));
-    FILE *f = fopen(path, "r");
-    assert_non_null(f);
+    FILE *f = job_timeline(result);
     static char line[1 << 16];
     double epoch = 0.0;
     double version = 0.0;

@@ -12,6 +12,21 @@
 #define TEST_LEASE_MS 300u
 #define TEST_WAIT_MS  20000
 
+/* The Redis of a test program, for the group's setup and teardown. */
+static struct test_redis redis;
+
+static inline int watcher_redis_setup(void **state) {
+    (void)state;
+    test_redis_start(&redis);
+    return 0;
+}
+
+static inline int watcher_redis_teardown(void **state) {
+    (void)state;
+    test_redis_stop(&redis);
+    return 0;
+}
+
 /* Counts by kind and role what a member reports. */
 struct watcher {
     _Atomic int changes;

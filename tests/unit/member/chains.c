@@ -10,20 +10,6 @@
 #define LENGTH 3u
 #define NAMES  6u /* incarnations in play: few, so that they meet */
 
-static struct test_redis redis;
-
-static int start_redis(void **state) {
-    (void)state;
-    test_redis_start(&redis);
-    return 0;
-}
-
-static int stop_redis(void **state) {
-    (void)state;
-    test_redis_stop(&redis);
-    return 0;
-}
-
 static const struct tl_chain_place place = {.shard = 2, .length = LENGTH};
 
 static uint64_t next_random(uint64_t *seed) {
@@ -178,5 +164,5 @@ int main(void) {
         cmocka_unit_test(only_one_of_many_is_decided),
         cmocka_unit_test(a_foreign_value_is_told),
     };
-    return cmocka_run_group_tests(tests, start_redis, stop_redis);
+    return cmocka_run_group_tests(tests, watcher_redis_setup, watcher_redis_teardown);
 }

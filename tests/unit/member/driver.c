@@ -4,20 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct test_redis redis;
-
-static int start_redis(void **state) {
-    (void)state;
-    test_redis_start(&redis);
-    return 0;
-}
-
-static int stop_redis(void **state) {
-    (void)state;
-    test_redis_stop(&redis);
-    return 0;
-}
-
 /* The entry as `m` sees it; zeros when it does not. */
 static struct tl_member_entry find(const struct tl_member *m, enum tl_role role,
                                    uint32_t index) {
@@ -267,5 +253,5 @@ int main(void) {
         cmocka_unit_test(the_end_is_seen_by_all_and_the_first_stands),
         cmocka_unit_test(a_bad_configuration_is_named),
     };
-    return cmocka_run_group_tests(tests, start_redis, stop_redis);
+    return cmocka_run_group_tests(tests, watcher_redis_setup, watcher_redis_teardown);
 }

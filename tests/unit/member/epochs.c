@@ -7,20 +7,6 @@
 #define PROCESSES 8
 #define RAISES    10
 
-static struct test_redis redis;
-
-static int start_redis(void **state) {
-    (void)state;
-    test_redis_start(&redis);
-    return 0;
-}
-
-static int stop_redis(void **state) {
-    (void)state;
-    test_redis_stop(&redis);
-    return 0;
-}
-
 static uint64_t raise_epoch(struct tl_member *m, uint32_t shard, uint64_t floor) {
     uint64_t epoch = 0;
     assert_int_equal(tl_member_raise_epoch(m, shard, floor, test_deadline(), &epoch),
@@ -180,5 +166,5 @@ int main(void) {
         cmocka_unit_test(incarnations_rise_above_the_floor),
         cmocka_unit_test(a_dead_worker_has_one_last_step),
     };
-    return cmocka_run_group_tests(tests, start_redis, stop_redis);
+    return cmocka_run_group_tests(tests, watcher_redis_setup, watcher_redis_teardown);
 }

@@ -4,20 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct test_redis redis;
-
-static int start_redis(void **state) {
-    (void)state;
-    test_redis_start(&redis);
-    return 0;
-}
-
-static int stop_redis(void **state) {
-    (void)state;
-    test_redis_stop(&redis);
-    return 0;
-}
-
 static bool redis_has(const char *run, const char *field) {
     redisReply *reply =
         test_redis_try(&redis, "HEXISTS tl:{job/%s}:members %s", run, field);
@@ -300,5 +286,5 @@ int main(void) {
         cmocka_unit_test(damaged_values_are_passed_over),
         cmocka_unit_test(forgotten_scripts_are_loaded_again),
     };
-    return cmocka_run_group_tests(tests, start_redis, stop_redis);
+    return cmocka_run_group_tests(tests, watcher_redis_setup, watcher_redis_teardown);
 }

@@ -5,20 +5,6 @@
 
 #define POINTS 120u
 
-static struct test_redis redis;
-
-static int start_redis(void **state) {
-    (void)state;
-    test_redis_start(&redis);
-    return 0;
-}
-
-static int stop_redis(void **state) {
-    (void)state;
-    test_redis_stop(&redis);
-    return 0;
-}
-
 static int open_and_close(void *ctx) {
     struct tl_member *m = NULL;
     const struct tl_member_config config = {.redis = redis.url,
@@ -93,5 +79,6 @@ int main(void) {
         cmocka_unit_test(in_a_call),
         cmocka_unit_test(in_its_thread),
     };
-    return cmocka_run_group_tests_name("member/memory", tests, start_redis, stop_redis);
+    return cmocka_run_group_tests_name("member/memory", tests, watcher_redis_setup,
+                                       watcher_redis_teardown);
 }
