@@ -5,6 +5,7 @@
  * once. */
 #include "serve_internal.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -218,6 +219,11 @@ void serve_reply_error(struct serve_conn *c, int status, bool close_after,
     c->reply.close_after = close_after;
     h.length = c->reply.size;
     begin(c, &h, BODY_BYTES);
+}
+
+void serve_reply_refusal(struct serve_conn *c, int status) {
+    serve_reply_error(c, status, false, "shard %" PRIu32 ": %s", c->serve->slice->shard,
+                      tl_error_string(status));
 }
 
 static void copy_weights(const struct tl_view *v, uint8_t *to) {

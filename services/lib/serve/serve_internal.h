@@ -3,6 +3,7 @@
  *   serve.c    the object: listening, epoch, end, statistics, closing
  *   conn.c     a connection: bytes in, one request at a time, deadlines
  *   stream.c   those bytes as they are, or through TLS
+ *   greet.c    a connection's opening: HELLO, proofs, WELCOME
  *   reply.c    bytes out: a header, then pieces of an immutable view or cut
  *   request.c  what each request does to the fold, and what is answered
  */
@@ -199,6 +200,8 @@ void serve_reply_bytes(struct serve_conn *c, enum tl_kind kind, const void *byte
                        size_t size);
 void serve_reply_error(struct serve_conn *c, int status, bool close_after,
                        const char *fmt, ...) TL_PRINTF(4, 5);
+/* This shard does not serve that now: `status`, and the connection stays. */
+void serve_reply_refusal(struct serve_conn *c, int status);
 /* TL_E_BUSY: too many versions are held; nothing was sent. */
 TL_MUST_USE int serve_reply_weights(struct serve_conn *c, int status);
 TL_MUST_USE int serve_reply_cut(struct serve_conn *c);
@@ -206,6 +209,10 @@ TL_MUST_USE int serve_reply_cut(struct serve_conn *c);
 void serve_reply_shared(struct serve_conn *c, int fd);
 void serve_reply_drop(struct serve_conn *c);
 void serve_reply_go_on(struct serve_conn *c);
+
+/* greet.c */
+void serve_greet_hello(struct serve_conn *c);
+void serve_greet_proof(struct serve_conn *c);
 
 /* request.c */
 /* How many payload bytes a request of this kind has here; a negative error: the frame
