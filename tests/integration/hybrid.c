@@ -95,18 +95,8 @@ static void also_in_step_and_of_each_shard(void **state) {
 
 static void what_cannot_be_killed_is_named(void **state) {
     (void)state;
-    const char *argv[] = {"throughline",
-                          "run",
-                          JOB_MLP,
-                          "--out",
-                          scratch_path("no-row"),
-                          "--strategy=hybrid",
-                          "--kill=middle@updates=10",
-                          NULL};
-    struct outcome o = program_run(60, argv);
-    assert_int_equal(o.exit_code, 2);
-    assert_non_null(strstr(o.err, "standbys are in no row"));
-    outcome_done(&o);
+    job_assert_refused("--strategy=hybrid", "--kill=middle@updates=10",
+                       "standbys are in no row");
 }
 
 int main(void) {

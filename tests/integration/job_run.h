@@ -26,6 +26,21 @@ static inline json_t *job_run(const char *out, int deadline_s, ...) {
     return program_json(deadline_s, argv);
 }
 
+/* A job with these two settings ends at once, with exit code 2 and `why`. */
+static inline void job_assert_refused(const char *setting, const char *another,
+                                      const char *why) {
+    static unsigned n;
+    char name[24];
+    (void)snprintf(name, sizeof(name), "refused-%u", n++);
+    const char *argv[] = {"throughline",      "run",   JOB_MLP, "--json", "--out",
+                          scratch_path(name), setting, another, NULL};
+    struct outcome o = program_run(60, argv);
+    if (o.exit_code != 2 || strstr(o.err, why) == NULL) {
+        fail_msg("exit %d, and not \"%s\":\n%s", o.exit_code, why, o.err);
+    }
+    outcome_done(&o);
+}
+
 /* The last sequence that worker `w` wrote into its ledger: its fourth number. */
 static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
     char path[PATH_MAX];

@@ -115,27 +115,18 @@ static void a_job_goes_on_through_the_death_of_its_store(void **state) {
     job_assert_nothing_runs();
 }
 
-static void assert_run_refused(const char *store, const char *why) {
-    static unsigned n;
-    char name[16];
-    (void)snprintf(name, sizeof(name), "refused-%u", n++);
-    const char *argv[] = {"throughline", "run",   JOB_MLP,
-                          "--json",      "--out", scratch_path(name),
-                          "--store",     store,   "--until=updates=50",
-                          NULL};
-    struct outcome o = program_run(60, argv);
-    if (o.exit_code != 2 || strstr(o.err, why) == NULL) {
-        fail_msg("exit %d, and not \"%s\":\n%s", o.exit_code, why, o.err);
-    }
-    outcome_done(&o);
+static void assert_store_refused(const char *store, const char *why) {
+    char setting[256];
+    (void)snprintf(setting, sizeof(setting), "--store=%s", store);
+    job_assert_refused(setting, "--until=updates=50", why);
 }
 
 /* One line and exit code 2, not a job that runs without its snapshots. */
 static void what_cannot_work_is_said_at_once(void **state) {
     (void)state;
-    assert_run_refused("s3://no-such-bucket-here/x", "make the bucket");
+    assert_store_refused("s3://no-such-bucket-here/x", "make the bucket");
     (void)setenv("AWS_SECRET_ACCESS_KEY", "wrong", 1);
-    assert_run_refused(s3.base, "check the secret key");
+    assert_store_refused(s3.base, "check the secret key");
     (void)setenv("AWS_SECRET_ACCESS_KEY", S3_TEST_SECRET, 1);
 }
 

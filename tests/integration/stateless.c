@@ -287,19 +287,9 @@ static void a_small_log_fills_up_and_goes_on(void **state) {
 
 static void a_log_too_small_for_the_job_is_refused(void **state) {
     (void)state;
-    const char *argv[] = {"throughline",
-                          "run",
-                          JOB_MLP,
-                          "--out",
-                          scratch_path("too-small"),
-                          "--strategy=stateless",
-                          "--log-max-bytes=1000000",
-                          NULL};
-    struct outcome o = program_run(60, argv);
-    assert_int_equal(o.exit_code, 2);
-    assert_non_null(strstr(o.err, "\"log.max_bytes\" is 1000000"));
-    assert_non_null(strstr(o.err, "at least"));
-    outcome_done(&o);
+    job_assert_refused("--strategy=stateless", "--log-max-bytes=1000000",
+                       "\"log.max_bytes\" is 1000000");
+    job_assert_refused("--strategy=stateless", "--log-max-bytes=1000000", "at least");
 }
 
 /* `checkpoint` loses what came after the checkpoint, and says how much; with a durable
