@@ -116,7 +116,7 @@ static void a_job_goes_on_through_the_death_of_its_store(void **state) {
 }
 
 static void assert_store_refused(const char *store, const char *why) {
-    char setting[256];
+    char setting[TL_PATH_MAX + 64];
     (void)snprintf(setting, sizeof(setting), "--store=%s", store);
     job_assert_refused(setting, "--until=updates=50", why);
 }
