@@ -49,6 +49,7 @@ struct shard_options {
     const struct tl_trust *trust; /* of the server */
     bool tcp;                     /* listen on TCP, not on a Unix socket */
     bool follows_log;
+    uint32_t frame_ms; /* 0: longer than any machine stands still */
 };
 
 static inline void on_newer_epoch(void *ctx, uint64_t epoch) {
@@ -114,7 +115,7 @@ static inline void shard_start_with(struct shard *s,
         .writer = 1234,
         .trust = options->trust,
         .max_connections = options->max_connections,
-        .frame_ms = FRAME_MS,
+        .frame_ms = options->frame_ms != 0 ? options->frame_ms : 4 * DEADLINE_MS,
         .wait_ms = WAIT_MS,
         .unix_checksum = true,
         .follows_log = options->follows_log,

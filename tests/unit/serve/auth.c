@@ -39,7 +39,8 @@ static struct tl_trust *role_trust(const char *job_secret, enum tl_role role) {
 static const char secret[] = "the secret of this job";
 
 static void start(struct shard *s, const struct tl_trust *trust) {
-    const struct shard_options options = {.max_connections = 10, .trust = trust};
+    const struct shard_options options = {
+        .max_connections = 10, .trust = trust, .frame_ms = FRAME_MS};
     const struct tl_fold_config config = fold_config();
     shard_start_with(s, &config, &options);
 }

@@ -6,11 +6,16 @@
 #include "certificates.h"
 #include "serve_rig.h"
 
-static void start(struct shard *s, const struct tl_trust *trust) {
+static void start_with(struct shard *s, const struct tl_trust *trust,
+                       uint32_t frame_ms) {
     const struct shard_options options = {
-        .max_connections = 40, .trust = trust, .tcp = true};
+        .max_connections = 40, .trust = trust, .tcp = true, .frame_ms = frame_ms};
     const struct tl_fold_config config = fold_config();
     shard_start_with(s, &config, &options);
+}
+
+static void start(struct shard *s, const struct tl_trust *trust) {
+    start_with(s, trust, 0);
 }
 
 static struct caller *connect_with(const struct shard *s, const struct tl_trust *trust,
@@ -220,7 +225,7 @@ static void a_handshake_that_stalls_is_closed(void **state) {
     const uint8_t *bytes = NULL;
     uint8_t byte;
     size_t n = 0;
-    start(&s, trust);
+    start_with(&s, trust, FRAME_MS);
     assert_int_equal(tl_tls_new(trust, "127.0.0.1", &tls), 0);
     assert_int_equal(tl_tls_read(tls, &byte, 1, &n), TL_E_BUSY); /* begins */
     size_t size = tl_tls_outgoing(tls, &bytes);
