@@ -39,6 +39,8 @@ struct tl_direct_config {
     uint32_t request_ms; /* longest silence of a server during a request, > 0 */
     bool unix_checksum;  /* payload checksums on Unix sockets too */
     bool shared_memory;  /* Unix sockets: payloads through shared memory */
+    bool only_reads;     /* a worker that pulls here what it pushed elsewhere: from any
+                            replica, of which one may be behind another */
     /* Where the shard's server is now; asked again before each connection. TL_E_CONFIG
      * ends the request, other errors count as a server that cannot be reached. */
     int (*find)(void *ctx, uint32_t shard, struct tl_address *ret_address);
@@ -72,6 +74,8 @@ struct tl_direct_request {
     float *weights;  /* PULL: room for the slice, borrowed; holds nothing of use unless
                         the result says so */
     bool only_newer; /* PULL: complete only when there are other weights */
+    bool elsewhere;  /* PUSH_PULL: complete without weights if the gradient is taken:
+                        they are pulled elsewhere, or by tl_direct_fetch() */
     uint64_t incarnation; /* JOIN; PULL with a durable log */
     uint64_t step;        /* LEAVE */
 };
@@ -99,6 +103,10 @@ void tl_direct_free(struct tl_direct *d); /* NULL is legal */
 TL_MUST_USE int tl_direct_begin(struct tl_direct *d,
                                 const struct tl_direct_request *request,
                                 int64_t now_ms);
+
+/* The weights of a PUSH_PULL, begun without them, are asked for here after all. Is it
+ * complete already, it is under way again. */
+void tl_direct_fetch(struct tl_direct *d, int64_t now_ms);
 
 /* Do what is possible without blocking, at `now_ms` (CLOCK_MONOTONIC).
  *   0              complete: tl_direct_result()

@@ -57,6 +57,8 @@ struct tl_member_entry {
     int32_t pid;                  /* 0 at tl_member_open: this process */
     char address[TL_ADDRESS_MAX]; /* where it serves frames; "" */
     char http[TL_ADDRESS_MAX];    /* "host:port" of its metrics; "" */
+    char tail[TL_ADDRESS_MAX]; /* server of a chain: where its tail shows the weights;
+                                  "" when nobody else does */
 };
 
 /* ---- roster: pure ------------------------------------------------------------ */

@@ -77,6 +77,8 @@ enum tl_flag {
     TL_FLAG_ENDED = 4u,    /* reply: the job has ended, wind down */
     TL_FLAG_SHARED = 8u,   /* the payload lies in the connection's shared memory;
                               neither it nor a trailer follows the header */
+    TL_FLAG_READS = 16u,   /* HELLO of a worker that only pulls on this connection: any
+                              replica that shows its weights will do */
 };
 
 /* The header in memory. Field meanings per kind: docs/protocol.md. */

@@ -4,12 +4,14 @@
  *             connections close) and frozen (they do not: the lease, 1 s), beside the
  *             strategy `checkpoint` in the same run, whose server is started again at
  *             once
- *   cost      a paced worker with a server (`none`) and with chains of 1, 2 and 3
+ *   cost      a paced worker with a server (`none`) and with chains of 1, 2 and 3: over
+ *             TCP, as between machines, where the tail gives the weights; and over Unix
+ *             sockets, where a server and its worker share memory and replicas do not
  *   join      the same worker while a replica joins
  *
- * Processes over Unix sockets and a real Redis; one worker, the public client, pushes
- * and pulls. CPU and bytes are those of one update, so that they mean the same on a
- * busy machine.
+ * Processes, over Unix sockets where nothing else is said, and a real Redis; one
+ * worker, the public client, pushes and pulls. CPU and bytes are those of one update,
+ * so that they mean the same on a busy machine.
  *
  *   chain [KILLS [PARAMETERS]]   200 and 812,000 (3.25 MB of weights) */
 #include "throughline/client.h"
@@ -48,6 +50,7 @@ static bool is_large(void) {
 struct shard {
     const char *strategy;
     unsigned nodes; /* 0: a server */
+    bool tcp;
     pid_t pids[NODES_MAX], checkpointer;
     char run[32], job[160];
     struct tl_member *watch;
@@ -85,8 +88,12 @@ static pid_t start(const struct shard *s, const char *program, unsigned number) 
     char run[64];
     char at[160];
     int fd = -1;
-    (void)snprintf(listen, sizeof(listen), "--listen=unix://%s/%s-%u.sock", directory,
-                   s->run, number);
+    if (s->tcp) {
+        (void)snprintf(listen, sizeof(listen), "--listen=tcp://127.0.0.1:0");
+    } else {
+        (void)snprintf(listen, sizeof(listen), "--listen=unix://%s/%s-%u.sock",
+                       directory, s->run, number);
+    }
     (void)snprintf(index, sizeof(index), "--index=%u", number);
     (void)snprintf(run, sizeof(run), "--run=%s", s->run);
     (void)snprintf(at, sizeof(at), "--redis=%s", redis.url);
@@ -185,10 +192,10 @@ static void join(struct shard *s) {
     }
 }
 
-static void open_shard(struct shard *s, const char *name, const char *strategy,
-                       unsigned nodes) {
+static void open_shard_at(struct shard *s, const char *name, const char *strategy,
+                          unsigned nodes, bool tcp) {
     static unsigned runs;
-    *s = (struct shard){.strategy = strategy, .nodes = nodes};
+    *s = (struct shard){.strategy = strategy, .nodes = nodes, .tcp = tcp};
     (void)snprintf(s->run, sizeof(s->run), "%s-%u", name, runs++);
     write_job(s);
     const struct tl_member_config watch = {
@@ -206,6 +213,11 @@ static void open_shard(struct shard *s, const char *name, const char *strategy,
     if (nodes > 0) {
         (void)await(s, nodes, (struct tl_chain_node){0, 0});
     }
+}
+
+static void open_shard(struct shard *s, const char *name, const char *strategy,
+                       unsigned nodes) {
+    open_shard_at(s, name, strategy, nodes, false);
 }
 
 static void end_process(pid_t pid) {
@@ -335,10 +347,10 @@ static double push_paced(struct shard *s, unsigned pushes) {
     return sum * 1e3 / pushes;
 }
 
-static struct cost measure_cost(const char *strategy, unsigned nodes) {
+static struct cost measure_cost(const char *strategy, unsigned nodes, bool tcp) {
     static struct shard s;
     struct cost c = {.latency_ms = 0};
-    open_shard(&s, "cost", strategy, nodes);
+    open_shard_at(&s, "cost", strategy, nodes, tcp);
     struct tl_chain_config config = {.nodes = {{0, 0}}};
     if (nodes > 0) {
         config = look(&s);
@@ -367,26 +379,34 @@ static double median_of(const struct cost *rounds, size_t offset) {
     return bench_median(values, ROUNDS);
 }
 
-static void measure_costs(void) {
+static void report_cost(const struct cost *rounds, unsigned nodes, double alone,
+                        bool tcp) {
+    double ratio = median_of(rounds, offsetof(struct cost, cpu_ms)) / alone;
+    printf("bench chain: cost of an update over %s, %s %u: latency %.2f ms;",
+           tcp ? "TCP" : "Unix sockets", nodes == 0 ? "none" : "chain", nodes,
+           median_of(rounds, offsetof(struct cost, latency_ms)));
+    for (unsigned i = 0; i < (nodes > 0 ? nodes : 1); i++) {
+        printf(" node %u: CPU %.2f ms, %.2f MB;", i,
+               median_of(rounds, offsetof(struct cost, cpu_ms[i])),
+               median_of(rounds, offsetof(struct cost, bytes[i])) / 1e6);
+    }
+    printf(" head ratio %.2f of none", ratio);
+    if (tcp) {
+        printf(" (goal %.1f) %s", HEAD_GOAL, bench_verdict(ratio <= HEAD_GOAL));
+    }
+    printf("\n");
+}
+
+static void measure_costs(bool tcp) {
     static struct cost c[NODES_MAX + 1][ROUNDS];
     for (int round = 0; round < ROUNDS; round++) {
         for (unsigned nodes = 0; nodes <= NODES_MAX; nodes++) {
-            c[nodes][round] = measure_cost(nodes == 0 ? "none" : "chain", nodes);
+            c[nodes][round] = measure_cost(nodes == 0 ? "none" : "chain", nodes, tcp);
         }
     }
     double alone = median_of(c[0], offsetof(struct cost, cpu_ms));
     for (unsigned nodes = 0; nodes <= NODES_MAX; nodes++) {
-        printf("bench chain: cost of an update, %s %u: latency %.2f ms;",
-               nodes == 0 ? "none" : "chain", nodes,
-               median_of(c[nodes], offsetof(struct cost, latency_ms)));
-        for (unsigned i = 0; i < (nodes > 0 ? nodes : 1); i++) {
-            printf(" node %u: CPU %.2f ms, %.2f MB;", i,
-                   median_of(c[nodes], offsetof(struct cost, cpu_ms[i])),
-                   median_of(c[nodes], offsetof(struct cost, bytes[i])) / 1e6);
-        }
-        double ratio = median_of(c[nodes], offsetof(struct cost, cpu_ms)) / alone;
-        printf(" head ratio %.2f of none (goal %.1f) %s\n", ratio, HEAD_GOAL,
-               bench_verdict(ratio <= HEAD_GOAL));
+        report_cost(c[nodes], nodes, alone, tcp);
     }
 }
 
@@ -448,7 +468,8 @@ int main(int argc, char **argv) {
     test_redis_start(&redis);
     if (kills > 0) {
         measure_failover(kills);
-        measure_costs();
+        measure_costs(true);
+        measure_costs(false);
     }
     measure_joins();
     test_redis_stop(&redis);

@@ -178,6 +178,20 @@ static double metric(const struct chain *c, unsigned i, const char *name) {
     return v;
 }
 
+/* Workers pull from the tail what they push to the head. */
+static void await_reads_at_the_tail(struct chain *c) {
+    int64_t deadline_ms = tl_now_ms() + PATIENCE;
+    struct tl_chain_config config = await_whole(c, (struct tl_chain_node){0, 0});
+    unsigned tail = config.nodes[config.count - 1].slot;
+    double before = metric(c, tail, "throughline_pulls_total");
+    while (metric(c, tail, "throughline_pulls_total") < before + 2 * WORKERS) {
+        if (tl_now_ms() > deadline_ms) {
+            give_up(c, "the tail is read from");
+        }
+        rig_pause(5);
+    }
+}
+
 /* ---- states --------------------------------------------------------------------- */
 
 struct state {
@@ -427,7 +441,9 @@ static void strict_loses_nothing(void **state) {
     (void)state;
     uint64_t kills = number_of("TL_SOAK_KILLS", 60);
     start(&c, "\"membership\": {\"lease_ms\": 3000}");
+    await_reads_at_the_tail(&c);
     (void)kill_many(&c, kills / 2);
+    await_reads_at_the_tail(&c);
     compare_at_rest(&c);
     (void)kill_many(&c, kills - kills / 2);
     end_job(&c);

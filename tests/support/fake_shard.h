@@ -44,7 +44,8 @@ struct fake_shard {
     float last_norm;
     uint64_t left_step;
     unsigned connections;
-    unsigned asked[32]; /* by kind */
+    unsigned asked[32];     /* by kind */
+    uint16_t greeted_flags; /* of the last HELLO */
 };
 
 /* ---- serving ------------------------------------------------------------------ */
@@ -72,6 +73,7 @@ static inline struct tl_header fake_serve_hello(struct fake_shard *s,
         .ignores_norm = s->ignores_norm,
     };
     s->joined = false;
+    s->greeted_flags = request->flags;
     tl_welcome_encode(&w, payload);
     return fake_shard_answer(s, request, TL_KIND_WELCOME, TL_WELCOME_BYTES);
 }
@@ -244,8 +246,8 @@ static inline unsigned fake_shard_asked(struct fake_shard *s, enum tl_kind kind)
 
 /* Shard `shard` of `shards` of a model of `parameters`, all a multiple of each other.
  */
-static inline void fake_shard_start(struct fake_shard *s, uint32_t shard,
-                                    uint32_t shards, uint64_t parameters) {
+static inline void fake_shard_listen(struct fake_shard *s, bool tcp, uint32_t shard,
+                                     uint32_t shards, uint64_t parameters) {
     memset(s, 0, sizeof(*s));
     pthread_mutex_init(&s->lock, NULL);
     s->shard = shard;
@@ -255,7 +257,12 @@ static inline void fake_shard_start(struct fake_shard *s, uint32_t shard,
     s->first = shard * s->count;
     s->epoch = 1;
     s->writer = 1000 + shard;
-    fake_server_start(&s->server, false, fake_shard_connection, s);
+    fake_server_start(&s->server, tcp, fake_shard_connection, s);
+}
+
+static inline void fake_shard_start(struct fake_shard *s, uint32_t shard,
+                                    uint32_t shards, uint64_t parameters) {
+    fake_shard_listen(s, false, shard, shards, parameters);
 }
 
 static inline void fake_shard_stop(struct fake_shard *s) {

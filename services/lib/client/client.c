@@ -113,6 +113,7 @@ void tl_client_free(struct tl_client *c) {
     client_logged_done(c);
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_free(c->shards[s].direct);
+        tl_direct_free(c->shards[s].reader);
     }
     free(c->shards);
     tl_trust_free(c->trust);
@@ -153,14 +154,21 @@ uint64_t tl_client_version(const struct tl_client *c) {
     return lowest;
 }
 
+static void add_stats(struct tl_client_stats *total, const struct tl_direct *d) {
+    struct tl_direct_stats stats;
+    if (d != NULL) {
+        tl_direct_stats(d, &stats);
+        total->reconnects += stats.connections > 0 ? stats.connections - 1 : 0;
+        total->bytes_sent += stats.bytes_sent;
+        total->bytes_received += stats.bytes_received;
+    }
+}
+
 void tl_client_stats(const struct tl_client *c, struct tl_client_stats *ret_stats) {
     struct tl_client_stats total = c->stats;
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        struct tl_direct_stats shard;
-        tl_direct_stats(c->shards[s].direct, &shard);
-        total.reconnects += shard.connections > 0 ? shard.connections - 1 : 0;
-        total.bytes_sent += shard.bytes_sent;
-        total.bytes_received += shard.bytes_received;
+        add_stats(&total, c->shards[s].direct);
+        add_stats(&total, c->shards[s].reader);
     }
     *ret_stats = total;
 }

@@ -5,6 +5,7 @@
  *   logged.c     a durable log: what is on its way to it, and what has arrived
  *   logged_join.c, logged_push.c, logged_pull.c   joining, pushing, pulling with one
  *   push.c       the calls of a training loop: push, pull, both, leave
+ *   tail.c       a chain's weights: from its tail, which has them first
  *   exchange.c   one request to every shard at once, to one deadline
  *   weights.c    two vectors: one that the caller reads, one that the next pull fills
  *   encode.c     gradients as they are sent, and what that leaves out
@@ -64,6 +65,10 @@ bool client_discovery_has_changed(const struct client_discovery *d);
 TL_MUST_USE int client_discovery_find(void *ctx, uint32_t shard,
                                       struct tl_address *ret_address);
 
+/* Likewise: where the shard's tail shows its weights. TL_E_UNAVAILABLE: nowhere. */
+TL_MUST_USE int client_discovery_find_tail(void *ctx, uint32_t shard,
+                                           struct tl_address *ret_address);
+
 /* ---- weights.c ---------------------------------------------------------------- */
 
 struct client_weights {
@@ -101,6 +106,13 @@ struct client_shard {
     struct tl_direct_held held;   /* version of its slice in weights.front */
     uint64_t next_step; /* sync: first step that this worker has not contributed to */
     int status;         /* of the exchange under way */
+    /* With a chain: its tail, which shows the weights while the head takes gradients.
+     */
+    struct tl_direct *reader; /* NULL: never asked yet */
+    bool is_reading;          /* in the exchange under way, or the last one */
+    int read_status;
+    int64_t asked_ms, avoid_ms; /* when the tail was asked; not again before */
+    uint64_t asked_for;         /* the gradient that the weights are to have in them */
     /* With a durable log: */
     bool is_asked;        /* for weights; the answer is under way, or not taken yet */
     bool is_greeting;     /* ... or who it is */
@@ -145,6 +157,19 @@ struct tl_client {
     int wake_fd; /* eventfd: readable once interrupted, for good */
     struct tl_client_stats stats;
 };
+
+/* ---- tail.c ------------------------------------------------------------------- */
+
+/* Begin to pull from the tail what results from gradient `sequence`, which goes to the
+ * head meanwhile. false: there is no tail of use, everything is asked of the head. */
+bool client_tail_begin(struct tl_client *c, uint32_t s, uint64_t sequence);
+/* Go on with it. When the tail cannot give them the head is asked, which has them too.
+ */
+void client_tail_advance(struct tl_client *c, uint32_t s, int64_t now_ms);
+/* The weights come another way, or not at all. */
+void client_tail_leave(struct client_shard *shard);
+/* The half of the last exchange that may have brought weights. */
+const struct tl_direct_result *client_pulled(const struct client_shard *shard);
 
 /* ---- exchange.c --------------------------------------------------------------- */
 
@@ -203,7 +228,12 @@ TL_MUST_USE int client_logged_push(struct tl_client *c, uint64_t sequence,
                                    struct tl_client_result *ret_result);
 TL_MUST_USE int client_logged_leave(struct tl_client *c, uint64_t step);
 
-/* logged_pull.c: begin to pull from every shard that is not being asked already;
+/* logged_pull.c: begin to pull from `d` the weights with gradient `sequence` in them,
+ * 0: any. Of who has never said who it is nothing can be asked but that: is_greeting.
+ */
+TL_MUST_USE int client_ask(struct tl_client *c, struct client_shard *shard,
+                           struct tl_direct *d, uint64_t sequence, int64_t now_ms);
+/* Begin to pull from every shard that is not being asked already;
  * weights with gradient `sequence` in them, 0: any. */
 TL_MUST_USE int client_logged_ask(struct tl_client *c, uint64_t sequence);
 /* Every shard has answered: what came is what the caller reads. */

@@ -107,6 +107,19 @@ void client_discovery_close(struct client_discovery *d) {
     *d = (struct client_discovery){.changed_fd = -1};
 }
 
+int client_discovery_find_tail(void *ctx, uint32_t shard,
+                               struct tl_address *ret_address) {
+    const struct client_discovery *d = ctx;
+    struct tl_member_entry entry;
+    bool is_there = d->member != NULL &&
+                    tl_member_find(d->member, TL_ROLE_SERVER, shard, &entry) == 0 &&
+                    entry.tail[0] != '\0' &&
+                    tl_address_parse(entry.tail, ret_address) == 0;
+    return is_there ? 0
+                    : tl_fail(TL_E_UNAVAILABLE, "shard %" PRIu32 ": no tail is there",
+                              shard);
+}
+
 int client_discovery_find(void *ctx, uint32_t shard, struct tl_address *ret_address) {
     const struct client_discovery *d = ctx;
     struct tl_member_entry entry;

@@ -19,6 +19,9 @@ int64_t client_deadline(const struct tl_client *c) {
 void client_exchange_cancel(struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_cancel(c->shards[s].direct);
+        if (c->shards[s].is_reading) {
+            client_tail_leave(&c->shards[s]);
+        }
     }
 }
 
@@ -29,80 +32,139 @@ void client_exchange_cancel(struct tl_client *c) {
 static void stop_waiting(struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_stop_waiting(c->shards[s].direct);
+        if (c->shards[s].is_reading) {
+            tl_direct_stop_waiting(c->shards[s].reader);
+        }
     }
 }
 
-/* Advance one shard. The end of the job is an outcome, not a failure. */
-static int advance_shard(struct tl_client *c, struct client_shard *shard,
-                         int64_t now_ms, bool *ret_ended) {
-    shard->status = tl_direct_advance(shard->direct, now_ms);
-    if (shard->status == TL_E_BUSY) {
+/* What one half of a shard's exchange has come to. The end of the job is an outcome,
+ * not a failure. */
+static int take_outcome(struct tl_client *c, const struct tl_direct *d, int status,
+                        bool *ret_ended) {
+    if (status == TL_E_BUSY) {
         return 0;
     }
-    bool is_over = shard->status == TL_E_ENDED;
-    const struct tl_direct_result *result = tl_direct_result(shard->direct);
-    if (is_over || (shard->status == 0 && result->ended)) {
+    bool is_over = status == TL_E_ENDED;
+    const struct tl_direct_result *result = tl_direct_result(d);
+    if (is_over || (status == 0 && result->ended)) {
         *ret_ended = true;
         stop_waiting(c);
-    } else if (shard->status == 0 && result->status == TL_E_STALE) {
+    } else if (status == 0 && result->status == TL_E_STALE) {
         stop_waiting(c);
     }
-    return is_over ? 0 : shard->status;
+    return is_over ? 0 : status;
 }
 
-/* Advance the shards whose descriptor or time has come; *ret_busy are left. */
+static int advance_direct(struct tl_client *c, struct client_shard *shard,
+                          int64_t now_ms, bool *ret_ended) {
+    shard->status = tl_direct_advance(shard->direct, now_ms);
+    int rc = take_outcome(c, shard->direct, shard->status, ret_ended);
+    bool was_taken = shard->status == TL_E_BUSY ||
+                     tl_direct_result(shard->direct)->status == 0 ||
+                     tl_direct_result(shard->direct)->status == TL_E_DUPLICATE;
+    if (shard->is_reading && !was_taken) {
+        client_tail_leave(shard); /* it waits for what will never come */
+    }
+    return rc;
+}
+
+static bool is_reading(const struct client_shard *shard) {
+    return shard->is_reading && shard->read_status == TL_E_BUSY;
+}
+
+static int advance_reader(struct tl_client *c, uint32_t s, int64_t now_ms,
+                          bool *ret_ended) {
+    struct client_shard *shard = &c->shards[s];
+    client_tail_advance(c, s, now_ms);
+    return shard->is_reading
+               ? take_outcome(c, shard->reader, shard->read_status, ret_ended)
+               : 0;
+}
+
+static bool is_ready(const struct pollfd *polled, const struct tl_direct *d,
+                     int64_t now_ms) {
+    return polled->revents != 0 || tl_direct_wake_ms(d) <= now_ms;
+}
+
+/* Two descriptors for each shard: its server's, and its tail's. */
+static int advance_shard(struct tl_client *c, uint32_t s, const struct pollfd *polled,
+                         bool *ret_ended) {
+    struct client_shard *shard = &c->shards[s];
+    int64_t now_ms = tl_now_ms();
+    int rc = 0;
+    if (is_reading(shard) && is_ready(&polled[1], shard->reader, now_ms)) {
+        rc = advance_reader(c, s, now_ms, ret_ended);
+    }
+    if (rc == 0 && shard->status == TL_E_BUSY &&
+        is_ready(&polled[0], shard->direct, now_ms)) {
+        rc = advance_direct(c, shard, now_ms, ret_ended);
+    }
+    return rc;
+}
+
+static bool is_busy(const struct client_shard *shard) {
+    return shard->status == TL_E_BUSY || is_reading(shard);
+}
+
+/* Advance what has a descriptor or a time that has come; *ret_busy are left. */
 static int advance_ready(struct tl_client *c, const struct pollfd *polled,
                          size_t *ret_busy, bool *ret_ended) {
-    int64_t now_ms = tl_now_ms();
     size_t busy = 0;
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        struct client_shard *shard = &c->shards[s];
-        bool is_ready =
-            polled[s].revents != 0 || tl_direct_wake_ms(shard->direct) <= now_ms;
-        if (shard->status == TL_E_BUSY && is_ready) {
-            int rc = advance_shard(c, shard, now_ms, ret_ended);
+        if (is_busy(&c->shards[s])) {
+            int rc = advance_shard(c, s, &polled[2 * s], ret_ended);
             if (rc != 0) {
                 return rc;
             }
         }
-        busy += shard->status == TL_E_BUSY ? 1 : 0;
+        busy += is_busy(&c->shards[s]) ? 1 : 0;
     }
     *ret_busy = busy;
     return 0;
+}
+
+static void watch(const struct tl_direct *d, struct pollfd *polled, int64_t *until_ms) {
+    int64_t wake_ms = tl_direct_wake_ms(d);
+    polled->fd = tl_direct_fd(d);
+    polled->events = tl_direct_events(d);
+    *until_ms = wake_ms < *until_ms ? wake_ms : *until_ms;
 }
 
 /* Wait for a descriptor, the next shard's time, or the deadline. */
 static int wait_ready(const struct tl_client *c, struct pollfd *polled,
                       int64_t deadline_ms, int wake_fd) {
     int64_t until_ms = deadline_ms;
+    const size_t n = 2u * c->shard_count;
     for (uint32_t s = 0; s < c->shard_count; s++) {
         const struct client_shard *shard = &c->shards[s];
-        polled[s] = (struct pollfd){.fd = -1};
+        polled[2 * s] = (struct pollfd){.fd = -1};
+        polled[2 * s + 1] = (struct pollfd){.fd = -1};
         if (shard->status == TL_E_BUSY) {
-            int64_t wake_ms = tl_direct_wake_ms(shard->direct);
-            polled[s].fd = tl_direct_fd(shard->direct);
-            polled[s].events = tl_direct_events(shard->direct);
-            until_ms = wake_ms < until_ms ? wake_ms : until_ms;
+            watch(shard->direct, &polled[2 * s], &until_ms);
+        }
+        if (is_reading(shard)) {
+            watch(shard->reader, &polled[2 * s + 1], &until_ms);
         }
     }
-    polled[c->shard_count] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
-    polled[c->shard_count + 1] =
-        (struct pollfd){.fd = c->discovery.changed_fd, .events = POLLIN};
+    polled[n] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
+    polled[n + 1] = (struct pollfd){.fd = c->discovery.changed_fd, .events = POLLIN};
     int64_t timeout_ms = until_ms - tl_now_ms();
     timeout_ms = timeout_ms < 0 ? 0 : timeout_ms;
     int capped = timeout_ms > INT32_MAX ? INT32_MAX : (int)timeout_ms;
-    if (poll(polled, c->shard_count + 2u, capped) < 0 && errno != EINTR) {
+    if (poll(polled, n + 2, capped) < 0 && errno != EINTR) {
         return tl_fail(TL_E_IO, "client: poll: %s", strerror(errno));
     }
-    return polled[c->shard_count].revents != 0
-               ? tl_fail(TL_E_INTERRUPTED, "client: interrupted")
-               : 0;
+    return polled[n].revents != 0 ? tl_fail(TL_E_INTERRUPTED, "client: interrupted")
+                                  : 0;
 }
 
 static int out_of_time(const struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        const struct tl_direct *d = c->shards[s].direct;
-        if (c->shards[s].status == TL_E_BUSY) {
+        const struct client_shard *shard = &c->shards[s];
+        if (is_busy(shard)) {
+            const struct tl_direct *d =
+                shard->status == TL_E_BUSY ? shard->direct : shard->reader;
             const char *trouble = tl_direct_trouble(d);
             return tl_fail(TL_E_TIMEOUT,
                            "shard %" PRIu32 ", epoch %" PRIu64
@@ -133,17 +195,21 @@ static void look_again(struct tl_client *c) {
         return;
     }
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        if (c->shards[s].status == TL_E_BUSY) {
-            tl_direct_look_again(c->shards[s].direct, now_ms);
+        const struct client_shard *shard = &c->shards[s];
+        if (shard->status == TL_E_BUSY) {
+            tl_direct_look_again(shard->direct, now_ms);
+        }
+        if (is_reading(shard)) {
+            tl_direct_look_again(shard->reader, now_ms);
         }
     }
 }
 
 /* TL_E_BUSY: the deadline has passed. */
 static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_ended) {
-    struct pollfd polled[TL_LINKS_MAX + 2] = {{0}};
-    for (uint32_t s = 0; s < c->shard_count; s++) {
-        polled[s].revents = POLLIN; /* the first round looks at all */
+    struct pollfd polled[2 * TL_LINKS_MAX + 2] = {{0}};
+    for (uint32_t i = 0; i < 2 * c->shard_count; i++) {
+        polled[i].revents = POLLIN; /* the first round looks at all */
     }
     int rc = check_interrupted(wake_fd); /* also when no shard keeps us waiting */
     while (rc == 0) {

@@ -20,9 +20,8 @@
 /* ---- asking ------------------------------------------------------------------------
  */
 
-/* Nothing can be asked of a shard that has never said who it is; to be connected is all
- * that can be tried then. */
-static int ask(struct tl_client *c, struct client_shard *shard, uint64_t sequence) {
+int client_ask(struct tl_client *c, struct client_shard *shard, struct tl_direct *d,
+               uint64_t sequence, int64_t now_ms) {
     const struct tl_direct_request greet = {.op = TL_DIRECT_GREET};
     const struct tl_direct_request pull = {
         .op = TL_DIRECT_PULL,
@@ -32,10 +31,13 @@ static int ask(struct tl_client *c, struct client_shard *shard, uint64_t sequenc
         .sequence = sequence,
         .only_newer = sequence != 0,
     };
+    shard->is_greeting = tl_direct_welcome(d) == NULL;
+    return tl_direct_begin(d, shard->is_greeting ? &greet : &pull, now_ms);
+}
+
+static int ask(struct tl_client *c, struct client_shard *shard, uint64_t sequence) {
     int64_t now_ms = tl_now_ms();
-    shard->is_greeting = tl_direct_welcome(shard->direct) == NULL;
-    int rc =
-        tl_direct_begin(shard->direct, shard->is_greeting ? &greet : &pull, now_ms);
+    int rc = client_ask(c, shard, shard->direct, sequence, now_ms);
     shard->is_asked = rc == 0;
     shard->status = TL_E_BUSY;
     shard->heard_ms = now_ms;

@@ -14,6 +14,7 @@
 int client_pull_begin(struct tl_client *c, bool only_newer) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         struct client_shard *shard = &c->shards[s];
+        shard->is_reading = false;
         const struct tl_direct_request pull = {
             .op = TL_DIRECT_PULL,
             .held = shard->held,
@@ -79,8 +80,10 @@ static int begin_push(struct tl_client *c, enum tl_direct_op op, uint64_t sequen
     float norm = norm_for(c);
     for (uint32_t s = 0; s < c->shard_count; s++) {
         struct client_shard *shard = &c->shards[s];
+        shard->is_reading = false;
         const struct tl_direct_request push = {
             .op = op,
+            .elsewhere = op == TL_DIRECT_PUSH_PULL && client_tail_begin(c, s, sequence),
             .held = shard->held,
             .sequence = sequence,
             .gradient = shard->gradient,

@@ -41,11 +41,20 @@ void client_weights_done(struct client_weights *w) {
     *w = (struct client_weights){.front = NULL};
 }
 
+/* A head may be a step behind the tail that weights came from before: within an epoch
+ * nobody's weights go back. */
+static bool has_arrived(const struct client_shard *shard) {
+    const struct tl_direct_result *r = client_pulled(shard);
+    bool is_older =
+        r->held.epoch == shard->held.epoch && r->held.version < shard->held.version;
+    return r->has_weights && (shard->held.version == TL_VERSION_NONE || !is_older);
+}
+
 /* Is there something new, and a slice for every shard? */
 static bool is_complete(const struct tl_client *c) {
     bool has_news = false;
     for (uint32_t s = 0; s < c->shard_count; s++) {
-        bool arrived = tl_direct_result(c->shards[s].direct)->has_weights;
+        bool arrived = has_arrived(&c->shards[s]);
         if (!arrived && c->weights.front == NULL) {
             return false;
         }
@@ -65,9 +74,8 @@ void client_weights_take(struct tl_client *c) {
     }
     for (uint32_t s = 0; s < c->shard_count; s++) {
         struct client_shard *shard = &c->shards[s];
-        const struct tl_direct_result *result = tl_direct_result(shard->direct);
-        if (result->has_weights) {
-            shard->held = result->held;
+        if (has_arrived(shard)) {
+            shard->held = client_pulled(shard)->held;
         } else {
             memcpy(c->weights.back + shard->first, c->weights.front + shard->first,
                    shard->count * sizeof(float));

@@ -23,8 +23,9 @@ int direct_ask_hello(struct tl_direct *d) {
     struct tl_hello hello = {
         .role = d->config.role,
         .job_digest = d->config.job_digest,
-        .writer = d->writer,
+        .writer = d->config.only_reads ? 0 : d->writer,
     };
+    h.flags = d->config.only_reads ? TL_FLAG_READS : 0;
     memcpy(hello.job, d->job, sizeof(hello.job));
     memcpy(hello.run, d->run, sizeof(hello.run));
     return tl_link_hello(d->link, &h, &hello, d->welcome_bytes);
@@ -73,7 +74,7 @@ static int ask_pull(struct tl_direct *d) {
         h.sequence = d->request.sequence;
     }
     h.read_version = direct_version_held(d);
-    if (d->request.only_newer || d->push_settled) {
+    if (direct_waits(d)) {
         h.flags = TL_FLAG_WAIT;
     }
     return tl_link_request(d->link, &h, NULL, d->request.weights, slice_bytes(d),
@@ -96,7 +97,9 @@ int direct_ask(struct tl_direct *d) {
         d->asked = TL_KIND_PUSH;
         return ask_push(d, d->asked);
     case TL_DIRECT_PUSH_PULL:
-        d->asked = d->push_settled ? TL_KIND_PULL : TL_KIND_PUSH_PULL;
+        d->asked = d->push_settled ? TL_KIND_PULL
+                   : r->elsewhere  ? TL_KIND_PUSH
+                                   : TL_KIND_PUSH_PULL;
         return d->push_settled ? ask_pull(d) : ask_push(d, d->asked);
     case TL_DIRECT_PULL:
         d->asked = TL_KIND_PULL;

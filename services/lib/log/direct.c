@@ -129,6 +129,14 @@ int tl_direct_begin(struct tl_direct *d, const struct tl_direct_request *request
     return 0;
 }
 
+void tl_direct_fetch(struct tl_direct *d, int64_t now_ms) {
+    d->request.elsewhere = false;
+    if (d->step == STEP_DONE && d->push_settled) {
+        d->retry_ms = now_ms;
+        d->step = STEP_PAUSE;
+    }
+}
+
 /* ---- failing ------------------------------------------------------------------ */
 
 /* Up to twice as long as the last time, and never all clients at the same moment. */

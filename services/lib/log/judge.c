@@ -45,6 +45,11 @@ static int check_progress(struct tl_direct *d, const struct tl_header *reply) {
         return tl_fail(TL_E_EPOCH, "shard %" PRIu32 ": its server took epoch %" PRIu64,
                        d->config.shard, reply->epoch);
     }
+    if (reply->read_version < d->version && d->config.only_reads) {
+        return tl_fail(TL_E_UNAVAILABLE,
+                       "shard %" PRIu32 ": this replica is behind another one",
+                       d->config.shard);
+    }
     if (reply->read_version < d->version) {
         return give_up(d, tl_fail(TL_E_PROTOCOL,
                                   "shard %" PRIu32 ": version went back from %" PRIu64
@@ -68,7 +73,8 @@ static bool is_same_slice(const struct tl_welcome *a, const struct tl_welcome *b
 static int accept_epoch(struct tl_direct *d, const struct tl_header *reply,
                         uint64_t writer) {
     bool is_older = reply->epoch < d->epoch;
-    bool is_rival = reply->epoch == d->epoch && d->is_known && writer != d->writer;
+    bool is_rival = reply->epoch == d->epoch && d->is_known && writer != d->writer &&
+                    !d->config.only_reads;
     if (is_older || is_rival) {
         return tl_fail(TL_E_EPOCH,
                        "shard %" PRIu32 ": its server is in epoch %" PRIu64
@@ -194,6 +200,15 @@ static bool has_part_in_open_step(const struct tl_direct *d) {
     return d->welcome.consistency == TL_SYNC && d->result.status == TL_E_STALE;
 }
 
+static bool was_refused(const struct tl_direct *d) {
+    return d->result.status != 0 && d->result.status != TL_E_DUPLICATE;
+}
+
+bool direct_waits(const struct tl_direct *d) {
+    return d->request.only_newer ||
+           (d->push_settled && (d->result.status == 0 || has_part_in_open_step(d)));
+}
+
 /* No weights came: is there reason to ask (again)? A caller whose weights are of
  * another epoch needs this one's, whatever their number. */
 static bool wants_more(const struct tl_direct *d, int status) {
@@ -204,8 +219,8 @@ static bool wants_more(const struct tl_direct *d, int status) {
     if (d->result.ended || d->stop_waiting) {
         return false;
     }
-    bool waits = d->push_settled || d->request.only_newer;
-    return status == TL_E_NOTMODIFIED ? waits || holds_none : has_part_in_open_step(d);
+    return status == TL_E_NOTMODIFIED ? direct_waits(d) || holds_none
+                                      : has_part_in_open_step(d);
 }
 
 static int judge_weights(struct tl_direct *d, const struct tl_header *reply) {
@@ -241,6 +256,18 @@ static int judge_pulled(struct tl_direct *d, const struct tl_header *reply) {
     return judge_weights(d, reply);
 }
 
+/* Of a PUSH_PULL whose weights were to come from elsewhere: after a refusal those that
+ * are here help on. */
+static int judge_pushed(struct tl_direct *d, const struct tl_header *reply) {
+    int rc = judge_push(d, reply->status);
+    bool wants_weights = d->request.op == TL_DIRECT_PUSH_PULL &&
+                         (was_refused(d) || !d->request.elsewhere);
+    if (rc == 0 && d->step == STEP_DONE && wants_weights && !d->result.ended) {
+        d->step = STEP_ASK;
+    }
+    return rc;
+}
+
 static int judge_pushed_and_pulled(struct tl_direct *d, const struct tl_header *reply) {
     int rc = judge_push(d, reply->status);
     return rc == 0 && d->step == STEP_DONE ? judge_weights(d, reply) : rc;
@@ -255,7 +282,7 @@ static int judge_answer(struct tl_direct *d, const struct tl_header *reply) {
     case TL_KIND_JOIN:
         return judge_joined(d, reply);
     case TL_KIND_PUSH:
-        return judge_push(d, reply->status);
+        return judge_pushed(d, reply);
     case TL_KIND_PULL:
         return judge_pulled(d, reply);
     case TL_KIND_PUSH_PULL:

@@ -35,11 +35,11 @@ int tl_entry_encode(const struct tl_member_entry *e, char **ret_text) {
     char incarnation[24];
     (void)snprintf(incarnation, sizeof(incarnation), "%" PRIu64, e->incarnation);
     json_error_t error;
-    json_t *object = json_pack_ex(&error, 0, "{sI ss sI sI si si ss ss}", "epoch",
-                                  (json_int_t)e->epoch, "incarnation", incarnation,
-                                  "version", (json_int_t)e->version, "beat",
-                                  (json_int_t)e->beat, "state", (int)e->state, "pid",
-                                  (int)e->pid, "address", e->address, "http", e->http);
+    json_t *object = json_pack_ex(
+        &error, 0, "{sI ss sI sI si si ss ss ss}", "epoch", (json_int_t)e->epoch,
+        "incarnation", incarnation, "version", (json_int_t)e->version, "beat",
+        (json_int_t)e->beat, "state", (int)e->state, "pid", (int)e->pid, "address",
+        e->address, "http", e->http, "tail", e->tail);
     return dump(object, &error, ret_text);
 }
 
@@ -109,6 +109,7 @@ static bool decode_body(const json_t *object, struct tl_member_entry *e) {
         state <= TL_MEMBER_LEAVING && pid <= INT32_MAX &&
         get_text(object, "address", e->address, sizeof(e->address)) &&
         get_text(object, "http", e->http, sizeof(e->http)) &&
+        get_text(object, "tail", e->tail, sizeof(e->tail)) &&
         get_text(object, "incarnation", incarnation, sizeof(incarnation)) &&
         parse_decimal(incarnation, strlen(incarnation), UINT64_MAX, &e->incarnation);
     if (is_good) {

@@ -49,7 +49,8 @@ static int check_self(const struct tl_member_config *c) {
     }
     if ((int)self->role < 0 || self->role > TL_ROLE_CLI ||
         memchr(self->address, '\0', sizeof(self->address)) == NULL ||
-        memchr(self->http, '\0', sizeof(self->http)) == NULL) {
+        memchr(self->http, '\0', sizeof(self->http)) == NULL ||
+        memchr(self->tail, '\0', sizeof(self->tail)) == NULL) {
         return tl_fail(TL_E_INVALID, "membership: no such role, or endless address");
     }
     return 0;
@@ -174,7 +175,8 @@ static bool is_news(const struct tl_member_entry *old,
                     const struct tl_member_entry *new) {
     return old->state != new->state || old->epoch != new->epoch ||
            old->incarnation != new->incarnation ||
-           strcmp(old->address, new->address) != 0 || strcmp(old->http, new->http) != 0;
+           strcmp(old->address, new->address) != 0 ||
+           strcmp(old->http, new->http) != 0 || strcmp(old->tail, new->tail) != 0;
 }
 
 void tl_member_announce(struct tl_member *m, const struct tl_member_entry *self,
@@ -184,6 +186,7 @@ void tl_member_announce(struct tl_member *m, const struct tl_member_entry *self,
     next.index = m->index;
     next.address[sizeof(next.address) - 1] = '\0';
     next.http[sizeof(next.http) - 1] = '\0';
+    next.tail[sizeof(next.tail) - 1] = '\0';
     tl_member_lock(m);
     if (next.incarnation == 0) {
         next.incarnation = m->self.incarnation;

@@ -15,7 +15,7 @@
 /* ---- entry.c ------------------------------------------------------------------ */
 
 #define TL_FIELD_MAX      32u   /* "checkpointer/4294967295" */
-#define TL_ENTRY_TEXT_MAX 4096u /* both addresses with every byte escaped still fit */
+#define TL_ENTRY_TEXT_MAX 8192u /* all addresses with every byte escaped still fit */
 
 /* "role/index". */
 void tl_entry_field(enum tl_role role, uint32_t index, char ret_field[TL_FIELD_MAX]);

@@ -143,7 +143,8 @@ static bool is_news(const struct tl_member_entry *old,
                     const struct tl_member_entry *new) {
     return new->state != old->state || new->epoch != old->epoch ||
            new->incarnation != old->incarnation || new->pid != old->pid ||
-           strcmp(new->address, old->address) != 0 || strcmp(new->http, old->http) != 0;
+           strcmp(new->address, old->address) != 0 ||
+           strcmp(new->http, old->http) != 0 || strcmp(new->tail, old->tail) != 0;
 }
 
 static void grow_silent(struct tl_roster *r, struct look *look, struct slot *s) {

@@ -56,9 +56,15 @@ static void greet_peer(struct serve_conn *c, const struct tl_header *said) {
     welcome(c);
 }
 
-/* Why this server does not talk to `role` now; 0: it does. */
-static int refusal_for(const struct tl_serve *s, enum tl_role role) {
-    bool is_elsewhere = !s->leads && role == TL_ROLE_WORKER;
+/* Does a worker come only to pull what others commit? */
+static bool only_reads(const struct tl_header *said, enum tl_role role) {
+    return role == TL_ROLE_WORKER && (said->flags & TL_FLAG_READS) != 0;
+}
+
+/* Why this server does not talk to the caller now; 0: it does. */
+static int refusal_for(const struct tl_serve *s, const struct tl_header *said,
+                       enum tl_role role) {
+    bool is_elsewhere = !s->leads && role == TL_ROLE_WORKER && !only_reads(said, role);
     return s->refusal != 0 ? s->refusal : is_elsewhere ? TL_E_FENCED : 0;
 }
 
@@ -79,7 +85,7 @@ static void greet(struct serve_conn *c, const struct tl_header *said,
         greet_peer(c, said);
         return;
     }
-    int refusal = refusal_for(s, hello->role);
+    int refusal = refusal_for(s, said, hello->role);
     if (refusal != 0) {
         serve_reply_refusal(c, refusal);
         return;
@@ -100,6 +106,7 @@ static void greet(struct serve_conn *c, const struct tl_header *said,
     }
     c->joined = false;
     c->role = hello->role;
+    c->only_reads = only_reads(said, hello->role);
     welcome(c);
 }
 

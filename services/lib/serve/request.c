@@ -48,24 +48,6 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
 
 /* ---- records ------------------------------------------------------------------ */
 
-static int fold(struct tl_serve *s, struct tl_record *r) {
-    struct tl_fold_effect effect = {0};
-    r->shard = s->slice->shard;
-    uint64_t start = uv_hrtime();
-    int rc = tl_fold_apply(s->fold, r, &effect);
-    s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
-    if (s->config.on_record != NULL) {
-        s->config.on_record(s->config.ctx, r, rc, &effect);
-    }
-    return rc;
-}
-
-int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
-    r->epoch = s->epoch;
-    r->position = tl_fold_position(s->fold) + 1;
-    return fold(s, r);
-}
-
 /* Refused, and the table does not say so: the worker has to be told. */
 static void note_refusal(struct tl_serve *s, const struct tl_record *r, int status) {
     if (r->kind == TL_RECORD_GRADIENT && r->worker < TL_WORKER_LIMIT) {
@@ -78,12 +60,30 @@ static void note_refusal(struct tl_serve *s, const struct tl_record *r, int stat
     }
 }
 
+static int fold(struct tl_serve *s, struct tl_record *r) {
+    struct tl_fold_effect effect = {0};
+    r->shard = s->slice->shard;
+    uint64_t start = uv_hrtime();
+    int rc = tl_fold_apply(s->fold, r, &effect);
+    s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
+    note_refusal(s, r, rc);
+    if (s->config.on_record != NULL) {
+        s->config.on_record(s->config.ctx, r, rc, &effect);
+    }
+    return rc;
+}
+
+int tl_serve_offer(struct tl_serve *s, struct tl_record *r) {
+    r->epoch = s->epoch;
+    r->position = tl_fold_position(s->fold) + 1;
+    return fold(s, r);
+}
+
 int tl_serve_fold(struct tl_serve *s, struct tl_record *r) {
     r->epoch = tl_fold_epoch(s->fold);
     r->position = tl_fold_position(s->fold) + 1;
     int rc = fold(s, r);
     s->stats.pushes += r->kind == TL_RECORD_GRADIENT;
-    note_refusal(s, r, rc);
     return rc;
 }
 
@@ -142,18 +142,20 @@ static struct tl_record record_of(const struct serve_conn *c) {
 
 /* ---- weights: now, or when there are newer ones ------------------------------- */
 
-/* The worker whose pull this is, of a log's server, where nobody joins. */
-static bool is_logged_worker(const struct serve_conn *c) {
-    return c->serve->config.follows_log && c->role == TL_ROLE_WORKER &&
-           c->header.kind == TL_KIND_PULL && c->header.worker < TL_WORKER_LIMIT;
+/* A worker's pull where nobody joins, since gradients come another way: from a log, or
+ * down the chain. It says whose it is, and may name the gradient that it waits for. */
+static bool is_named_pull(const struct serve_conn *c) {
+    return (c->serve->config.follows_log || c->only_reads) &&
+           c->role == TL_ROLE_WORKER && c->header.kind == TL_KIND_PULL &&
+           c->header.worker < TL_WORKER_LIMIT;
 }
 
-/* follows_log: has the fold decided the gradient that the pull speaks of? In sync one
+/* Has the fold decided the gradient that the pull speaks of? In sync one
  * that waits in the open step is not: who held no weights of this epoch would be given
  * those that it was computed from. */
 static bool is_decided(const struct serve_conn *c) {
     struct tl_fold_worker w;
-    if (!is_logged_worker(c) || c->header.sequence == 0) {
+    if (!is_named_pull(c) || c->header.sequence == 0) {
         return true;
     }
     return tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
@@ -161,10 +163,10 @@ static bool is_decided(const struct serve_conn *c) {
            !(w.contributed && w.sequence == c->header.sequence);
 }
 
-/* follows_log: why the caller gets no weights at all; 0: it may. */
+/* Why the caller of such a pull gets no weights at all; 0: it may. */
 static int refusal_of(const struct serve_conn *c) {
     struct tl_fold_worker w;
-    if (!is_logged_worker(c) || c->header.incarnation == 0) {
+    if (!is_named_pull(c) || c->header.incarnation == 0) {
         return 0;
     }
     if (tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
@@ -178,7 +180,7 @@ static int refusal_of(const struct serve_conn *c) {
 }
 
 static bool may_read(const struct serve_conn *c) {
-    if (is_logged_worker(c)) {
+    if (is_named_pull(c)) {
         return c->header.sequence == 0 ||
                tl_fold_may_read(c->serve->fold, c->header.worker);
     }
@@ -228,10 +230,10 @@ static bool try_refusal(struct serve_conn *c) {
     return status != 0;
 }
 
-/* follows_log: the gradient was folded earlier than the weights that the caller holds,
- * or refused for good: there is nothing to wait for. */
+/* The gradient was folded earlier than the weights that the caller holds, or refused
+ * for good: there is nothing to wait for. */
 static bool try_no_news(struct serve_conn *c) {
-    bool is_settled = is_logged_worker(c) && c->header.sequence != 0 && is_decided(c) &&
+    bool is_settled = is_named_pull(c) && c->header.sequence != 0 && is_decided(c) &&
                       !has_news(c) && may_read(c);
     if (is_settled) {
         serve_reply_status(c, TL_KIND_WEIGHTS, 0);

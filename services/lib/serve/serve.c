@@ -60,10 +60,8 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     }
     s->config = *config;
     s->accepts_left = SERVE_ACCEPTS_PER_TICK;
-    if (config->follows_log) {
-        s->refusals = calloc(TL_WORKER_LIMIT, sizeof(*s->refusals));
-    }
-    if (config->follows_log && s->refusals == NULL) {
+    s->refusals = calloc(TL_WORKER_LIMIT, sizeof(*s->refusals));
+    if (s->refusals == NULL) {
         free(s);
         return tl_fail(TL_E_NOMEM, "serve: out of memory");
     }
@@ -258,7 +256,8 @@ void tl_serve_set_ended(struct tl_serve *s) {
 }
 
 static bool is_of_worker(const struct serve_conn *c) {
-    return c->state == CONN_PENDING || (c->greeted && c->role == TL_ROLE_WORKER);
+    return c->state == CONN_PENDING ||
+           (c->greeted && c->role == TL_ROLE_WORKER && !c->only_reads);
 }
 
 static bool is_answered(const struct serve_conn *c) {

@@ -95,6 +95,8 @@ struct serve_conn {
     struct serve_conn_list *queue;   /* of serve's, the one it is in, or NULL */
     enum conn_state state;
     bool is_unix, greeted, joined, close_requested; /* not greeted: a stranger */
+    bool only_reads; /* a worker that has another connection, perhaps elsewhere, to push
+                      */
     enum tl_role role;
     struct tl_auth auth; /* until WELCOME */
     uint32_t worker;
@@ -122,8 +124,8 @@ struct serve_conn {
     struct serve_reply reply;
 };
 
-/* A gradient from the log that was refused and is not settled: its worker may compute
- * it again. */
+/* A gradient that was refused and is not settled: its worker may compute it again. Told
+ * to who pulls without having pushed here. */
 struct serve_refusal {
     uint64_t incarnation, sequence;
     int status;
@@ -131,7 +133,7 @@ struct serve_refusal {
 
 struct tl_serve {
     struct tl_serve_config config;
-    struct serve_refusal *refusals; /* follows_log: by worker */
+    struct serve_refusal *refusals; /* by worker */
     const struct tl_fold_config *slice;
     struct tl_fold *fold;
     uint64_t epoch;

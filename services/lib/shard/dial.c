@@ -52,10 +52,8 @@ static void dial_done(uv_work_t *work, int status) {
 
 static bool find_address(const struct replica *r, uint32_t slot,
                          struct tl_address *ret_address) {
-    const struct server *s = r->server;
     struct tl_member_entry entry;
-    uint32_t number = s->service.index * tl_job_replicas(&s->job) + slot;
-    return tl_member_find(s->member, TL_ROLE_REPLICA, number, &entry) == 0 &&
+    return replica_entry(r, slot, &entry) &&
            tl_address_parse(entry.address, ret_address) == 0;
 }
 

@@ -16,6 +16,7 @@ struct tl_member_entry server_office_entry(const struct server *s, uint64_t epoc
     e.index = s->service.index;
     e.incarnation = s->writer;
     e.state = TL_MEMBER_SERVING;
+    server_replica_tail(s, e.tail);
     return e;
 }
 

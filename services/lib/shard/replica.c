@@ -383,6 +383,28 @@ int server_replica_start(struct server *s) {
                : tl_fail(TL_E_IO, "cannot start the chain's clock");
 }
 
+bool replica_entry(const struct replica *r, uint32_t slot,
+                   struct tl_member_entry *ret_entry) {
+    const struct server *s = r->server;
+    uint32_t number = s->service.index * tl_job_replicas(&s->job) + slot;
+    return tl_member_find(s->member, TL_ROLE_REPLICA, number, ret_entry) == 0;
+}
+
+/* periodic: only the head folds. */
+void server_replica_tail(const struct server *s, char ret_address[TL_ADDRESS_MAX]) {
+    const struct replica *r = s->replica;
+    const struct tl_chain_config *c = r != NULL ? tl_chain_config(r->chain) : NULL;
+    struct tl_member_entry tail;
+    ret_address[0] = '\0';
+    if (c == NULL || c->count < 2 || s->job.chain_replication != TL_STRICT ||
+        tl_chain_node_is(c->nodes[c->count - 1], tl_chain_self(r->chain))) {
+        return;
+    }
+    if (replica_entry(r, c->nodes[c->count - 1].slot, &tail)) {
+        memcpy(ret_address, tail.address, TL_ADDRESS_MAX);
+    }
+}
+
 bool server_replica_leads(const struct server *s) {
     return s->replica != NULL && tl_chain_role(s->replica->chain) == TL_CHAIN_HEAD;
 }

@@ -123,6 +123,10 @@ void standing_update(struct replica *r);
 
 /* ---- replica.c ------------------------------------------------------------------ */
 
+/* What the replica in `slot` of this shard has said of itself; false: nobody there. */
+bool replica_entry(const struct replica *r, uint32_t slot,
+                   struct tl_member_entry *ret_entry);
+
 struct replica_gauges;
 
 struct replica {

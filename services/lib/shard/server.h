@@ -145,6 +145,8 @@ TL_MUST_USE int server_replica_start(struct server *s);
 void server_replica_stop(struct server *s);
 void server_replica_close(struct server *s);
 bool server_replica_leads(const struct server *s);
+/* Where the chain's tail shows what it has folded; "" unless it is another one. */
+void server_replica_tail(const struct server *s, char ret_address[TL_ADDRESS_MAX]);
 void server_replica_gauges(const struct server *s);
 /* Put a record of our own on its way: as tl_chain_append(). */
 TL_MUST_USE int server_replica_offer(struct server *s, struct tl_record *record);

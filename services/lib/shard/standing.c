@@ -49,6 +49,8 @@ static void serve_as(struct replica *r, enum tl_chain_role role) {
         tl_log_line(TL_ERROR, "workers cannot find this head", "why", tl_error_text(),
                     NULL);
         server_leave(s, TL_EXIT_FAILED);
+    } else {
+        server_office_announce(s); /* who is the tail now */
     }
 }
 

@@ -33,7 +33,8 @@ enum {
     AT_CHECKSUM = 80,
 };
 
-#define KNOWN_FLAGS (TL_FLAG_CHECKSUM | TL_FLAG_WAIT | TL_FLAG_ENDED | TL_FLAG_SHARED)
+#define KNOWN_FLAGS                                                                    \
+    (TL_FLAG_CHECKSUM | TL_FLAG_WAIT | TL_FLAG_ENDED | TL_FLAG_SHARED | TL_FLAG_READS)
 
 _Static_assert(AT_CHECKSUM + sizeof(uint64_t) == TL_HEADER_BYTES, "header layout");
 

@@ -20,7 +20,7 @@ static int find_shard(void *ctx, uint32_t number, struct tl_address *ret_address
     return tl_address_parse(s->server.address, ret_address);
 }
 
-static struct tl_direct *new_direct(enum tl_role role) {
+static struct tl_direct *new_direct_with(enum tl_role role, bool only_reads) {
     const struct tl_direct_config config = {
         .role = role,
         .worker = 3,
@@ -28,12 +28,17 @@ static struct tl_direct *new_direct(enum tl_role role) {
         .run = "run",
         .request_ms = 200,
         .unix_checksum = true,
+        .only_reads = only_reads,
         .find = find_shard,
         .ctx = &shard,
     };
     struct tl_direct *d = NULL;
     assert_int_equal(tl_direct_new(&config, &d), 0);
     return d;
+}
+
+static struct tl_direct *new_direct(enum tl_role role) {
+    return new_direct_with(role, false);
 }
 
 static int finish(struct tl_direct *d) {
@@ -425,6 +430,76 @@ static int push_fails(enum fake_act act, enum tl_kind kind, int status) {
     return rc;
 }
 
+/* ---- weights from elsewhere ---------------------------------------------------- */
+
+static struct tl_direct_request push_elsewhere(uint64_t sequence) {
+    struct tl_direct_request r = push_request(TL_DIRECT_PUSH_PULL, sequence);
+    r.elsewhere = true;
+    return r;
+}
+
+static void weights_may_be_left_out_and_fetched_after_all(void **state) {
+    (void)state;
+    struct tl_direct *d = new_member();
+    assert_int_equal(perform(d, push_elsewhere(21)), 0);
+    assert_int_equal(tl_direct_result(d)->status, 0);
+    assert_false(tl_direct_result(d)->has_weights);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_PUSH), 1);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_PULL), 0);
+
+    plan(ACT_CLOSE, TL_KIND_PULL, 1, 0); /* the fetch survives what a push survives */
+    tl_direct_fetch(d, tl_now_ms());
+    assert_int_equal(finish(d), 0);
+    assert_true(tl_direct_result(d)->has_weights);
+    assert_weights_of(11);
+    assert_int_equal(tl_direct_result(d)->status, 0);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_PUSH), 1);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_PUSH_PULL), 0);
+    tl_direct_free(d);
+    fake_shard_stop(&shard);
+}
+
+/* Nobody elsewhere will ever have it in its weights. */
+static void a_refused_gradient_brings_the_weights_that_are_there(void **state) {
+    (void)state;
+    struct tl_direct *d = new_member();
+    struct tl_direct_request push = push_elsewhere(21);
+    shard.version = 12;
+    plan(ACT_STATUS, TL_KIND_PUSH, 1, TL_E_NONFINITE);
+    assert_int_equal(perform(d, push), 0);
+    assert_int_equal(tl_direct_result(d)->status, TL_E_NONFINITE);
+    assert_true(tl_direct_result(d)->has_weights);
+    assert_weights_of(12);
+
+    plan(ACT_STATUS, TL_KIND_PUSH, 1, TL_E_NONFINITE); /* and nothing is newer */
+    assert_int_equal(perform(d, push_elsewhere(22)), 0);
+    assert_int_equal(tl_direct_result(d)->status, TL_E_NONFINITE);
+    assert_false(tl_direct_result(d)->has_weights);
+    tl_direct_free(d);
+    fake_shard_stop(&shard);
+}
+
+/* One of several replicas: another writer in the same epoch is no rival, and who is
+ * behind is asked again, not disbelieved. */
+static void a_reader_takes_any_replica_that_is_not_behind(void **state) {
+    (void)state;
+    const struct tl_direct_request pull = {
+        .op = TL_DIRECT_PULL, .held = {.version = TL_VERSION_NONE}, .weights = weights};
+    shard.version = 10;
+    struct tl_direct *d = new_direct_with(TL_ROLE_WORKER, true);
+    assert_int_equal(perform(d, (struct tl_direct_request){.op = TL_DIRECT_GREET}), 0);
+    assert_true((shard.greeted_flags & TL_FLAG_READS) != 0);
+    plan(ACT_GO_BACK, TL_KIND_PULL, 1, 0);
+    shard.writer++;
+    assert_int_equal(perform(d, pull), 0);
+    assert_true(tl_direct_result(d)->has_weights);
+    assert_weights_of(10);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_PULL), 2);
+    assert_int_equal(fake_shard_asked(&shard, TL_KIND_HELLO), 2);
+    tl_direct_free(d);
+    fake_shard_stop(&shard);
+}
+
 static void what_cannot_heal_ends_the_request(void **state) {
     (void)state;
     assert_int_equal(push_fails(ACT_STATUS, TL_KIND_PUSH, TL_E_FENCED), TL_E_FENCED);
@@ -522,6 +597,12 @@ int main(void) {
         cmocka_unit_test_setup(a_second_part_of_a_step_waits_for_the_next, start_shard),
         cmocka_unit_test_setup(waiting_stops_when_the_job_has_ended, start_shard),
         cmocka_unit_test_setup(refusals_are_results, start_shard),
+        cmocka_unit_test_setup(weights_may_be_left_out_and_fetched_after_all,
+                               start_shard),
+        cmocka_unit_test_setup(a_refused_gradient_brings_the_weights_that_are_there,
+                               start_shard),
+        cmocka_unit_test_setup(a_reader_takes_any_replica_that_is_not_behind,
+                               start_shard),
         cmocka_unit_test(what_cannot_heal_ends_the_request),
         cmocka_unit_test_setup(a_version_that_goes_back_is_an_error, start_shard),
         cmocka_unit_test_setup(another_model_is_a_mismatch, start_shard),

@@ -91,6 +91,7 @@ static void entries_come_back_as_they_were(void **state) {
                            got;
     memset(e.address, '"', sizeof(e.address) - 1); /* the worst to escape but \u0001 */
     memset(e.http, '\1', sizeof(e.http) - 1);
+    memset(e.tail, '\1', sizeof(e.tail) - 1);
     char field[TL_FIELD_MAX], *text;
     tl_entry_field(e.role, e.index, field);
     assert_string_equal(field, "checkpointer/4294967295");
@@ -104,6 +105,7 @@ static void entries_come_back_as_they_were(void **state) {
     assert_int_equal(got.index, e.index);
     assert_string_equal(got.address, e.address);
     assert_string_equal(got.http, e.http);
+    assert_string_equal(got.tail, e.tail);
     free(text);
 }
 
@@ -111,10 +113,11 @@ static void entries_come_back_as_they_were(void **state) {
 static const char *entry(const char *epoch, const char *incarnation,
                          const char *state) {
     static char text[256];
-    (void)snprintf(text, sizeof(text),
-                   "{\"epoch\":%s,\"incarnation\":%s,\"version\":3,\"beat\":4,"
-                   "\"state\":%s,\"pid\":5,\"address\":\"\",\"http\":\"\"}",
-                   epoch, incarnation, state);
+    (void)snprintf(
+        text, sizeof(text),
+        "{\"epoch\":%s,\"incarnation\":%s,\"version\":3,\"beat\":4,"
+        "\"state\":%s,\"pid\":5,\"address\":\"\",\"http\":\"\",\"tail\":\"\"}",
+        epoch, incarnation, state);
     return text;
 }
 

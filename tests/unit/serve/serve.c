@@ -207,7 +207,8 @@ static void a_bad_stream_is_closed_and_others_go_on(void **state) {
     (void)state;
     struct shard s;
     struct tl_fold_config config = fold_config();
-    shard_start(&s, &config, 10);
+    const struct shard_options options = {.max_connections = 10, .frame_ms = FRAME_MS};
+    shard_start_with(&s, &config, &options);
     struct caller *good = caller_join(&s, 0);
 
     int garbage = raw_connect(&s);
@@ -499,6 +500,73 @@ static void a_logged_gradient_is_decided_with_its_step(void **state) {
     shard_stop(&s);
 }
 
+/* ---- a replica that does not lead ------------------------------------------------ */
+
+static void follow_another(struct shard *s) {
+    tl_serve_set_leading(s->serve, false);
+}
+
+static int greet_with(struct caller *c, uint32_t worker, uint16_t flags) {
+    const struct tl_header header = {.worker = worker, .epoch = 7, .flags = flags};
+    struct tl_hello hello = proper_hello(TL_ROLE_WORKER);
+    hello.writer = 0;
+    assert_int_equal(tl_link_hello(c->link, &header, &hello, c->welcome), 0);
+    assert_int_equal(outcome(c), 0);
+    return tl_link_reply(c->link)->kind == TL_KIND_WELCOME
+               ? 0
+               : tl_link_reply(c->link)->status;
+}
+
+static void join_both(struct shard *s) {
+    fold_from_log(s, TL_RECORD_JOIN, 0);
+    fold_from_log(s, TL_RECORD_JOIN, 1);
+}
+
+static void the_first_contributes(struct shard *s) {
+    fold_from_log(s, TL_RECORD_GRADIENT, 0);
+}
+
+/* A replica that does not lead turns workers away, but those that only read. */
+static void a_reader_waits_for_its_gradient(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    shard_start(&s, &config, 10);
+    on_loop(&s, follow_another);
+    on_loop(&s, join_both);
+    struct caller *reader = caller_connect(&s);
+    assert_int_equal(greet_with(reader, 0, 0), TL_E_FENCED);
+    caller_free(reader);
+    reader = caller_connect(&s);
+    assert_int_equal(greet_with(reader, 0, TL_FLAG_READS), 0);
+
+    struct tl_header pull = {.kind = TL_KIND_PULL,
+                             .flags = TL_FLAG_WAIT,
+                             .incarnation = 1,
+                             .sequence = 1,
+                             .epoch = 7,
+                             .read_version = TL_VERSION_NONE};
+    assert_int_equal(tl_link_request(reader->link, &pull, NULL, reader->weights,
+                                     sizeof(reader->weights), true),
+                     0);
+    on_loop(&s, the_other_contributes); /* another worker's: not what it waits for */
+    assert_int_equal(tl_link_advance(reader->link), TL_E_BUSY);
+    on_loop(&s, the_first_contributes);
+    assert_int_equal(outcome(reader), 0);
+    assert_int_equal(tl_link_reply(reader->link)->status, 0);
+    assert_int_equal(tl_link_reply(reader->link)->read_version, 2);
+
+    on_loop(&s, follow_another); /* again: readers stay */
+    pull.sequence = 0;
+    assert_int_equal(ask(reader, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(reader->link)->read_version, 2);
+    struct tl_header join = {.kind = TL_KIND_JOIN, .incarnation = 2};
+    assert_int_equal(ask(reader, join, NULL), 0);
+    assert_int_equal(tl_link_reply(reader->link)->status, TL_E_FENCED);
+    caller_free(reader);
+    shard_stop(&s);
+}
+
 /* ---- the end -------------------------------------------------------------------- */
 
 static void end(struct shard *s) {
@@ -586,6 +654,7 @@ int main(void) {
         cmocka_unit_test(epochs_and_draining),
         cmocka_unit_test(a_flood_is_taken_in_at_a_pace),
         cmocka_unit_test(a_logged_gradient_is_decided_with_its_step),
+        cmocka_unit_test(a_reader_waits_for_its_gradient),
         cmocka_unit_test(the_end_is_told_when_its_owner_says_so),
     };
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);
