@@ -50,6 +50,8 @@ struct shard_options {
     bool tcp;                     /* listen on TCP, not on a Unix socket */
     bool follows_log;
     uint32_t frame_ms; /* 0: longer than any machine stands still */
+    uint32_t wait_ms;  /* 0: WAIT_MS */
+    size_t count;      /* 0: COUNT */
 };
 
 static inline void on_newer_epoch(void *ctx, uint64_t epoch) {
@@ -100,7 +102,8 @@ static inline void shard_start_with(struct shard *s,
                                     const struct shard_options *options) {
     memset(s, 0, sizeof(*s));
     (void)signal(SIGPIPE, SIG_IGN); /* as every service does */
-    float *zeros = calloc(COUNT, sizeof(float));
+    const size_t count = options->count > 0 ? options->count : COUNT;
+    float *zeros = calloc(count, sizeof(float));
     assert_int_equal(tl_fold_new(config, zeros, &s->fold), 0);
     free(zeros);
     assert_int_equal(tl_fold_take_over(s->fold, 7), 0);
@@ -111,12 +114,12 @@ static inline void shard_start_with(struct shard *s,
         .job = "job",
         .run = "run",
         .job_digest = 99,
-        .parameters = COUNT,
+        .parameters = count,
         .writer = 1234,
         .trust = options->trust,
         .max_connections = options->max_connections,
-        .frame_ms = options->frame_ms != 0 ? options->frame_ms : 4 * DEADLINE_MS,
-        .wait_ms = WAIT_MS,
+        .frame_ms = options->frame_ms > 0 ? options->frame_ms : 4 * DEADLINE_MS,
+        .wait_ms = options->wait_ms > 0 ? options->wait_ms : WAIT_MS,
         .unix_checksum = true,
         .follows_log = options->follows_log,
         .on_newer_epoch = on_newer_epoch,

@@ -232,8 +232,8 @@ static void request_complete(struct serve_conn *c) {
 static void begin_payload(struct serve_conn *c) {
     c->state = CONN_PAYLOAD;
     c->got = 0;
-    c->deadline_ms = uv_now(c->serve->config.loop) +
-                     serve_frame_allowance(c->serve, c->header.length);
+    c->lent_ms = uv_now(c->serve->config.loop);
+    c->deadline_ms = c->lent_ms + serve_frame_allowance(c->serve, c->header.length);
     tl_sum_start(c->sum, c->header.checksum);
     serve_stream_read(c);
 }

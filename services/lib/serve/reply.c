@@ -21,6 +21,7 @@ static int weights_hold(struct tl_serve *s, struct serve_weights **ret_weights) 
             return TL_E_BUSY;
         }
         if (tl_fold_view(s->fold, &w->view) != 0) {
+            s->version_is_wanted = true;
             free(w);
             return TL_E_BUSY;
         }
@@ -148,7 +149,8 @@ static void begin(struct serve_conn *c, struct tl_header *header,
     tl_header_encode(header, r->header);
     tl_sum_start(c->sum, header->checksum);
     c->state = CONN_REPLYING;
-    c->deadline_ms = uv_now(s->config.loop) + serve_frame_allowance(s, header->length);
+    c->lent_ms = uv_now(s->config.loop);
+    c->deadline_ms = c->lent_ms + serve_frame_allowance(s, header->length);
     uv_read_stop(&c->io.stream);
     serve_reply_go_on(c);
 }

@@ -47,7 +47,9 @@ static void on_tick(uv_timer_t *timer) {
     }
     forget_crowd(s);
     if (!s->closing) {
+        s->version_is_wanted = false;
         serve_request_retry(s);
+        serve_lent_ask_back(s, now_ms);
     } else if (TAILQ_EMPTY(&s->conns)) {
         uv_close((uv_handle_t *)&s->tick, NULL);
     }

@@ -29,6 +29,7 @@
 #define SERVE_SLICE_SHARED_MAX     (64u << 20)  /* larger ones go through the socket */
 #define SERVE_SHARED_MAX           (512u << 20) /* of all connections */
 #define SERVE_SLOWEST_BYTES_PER_MS 1000u        /* a frame gets this much time on top */
+#define SERVE_LAP_MS               500u         /* of waiting for what is lent */
 
 struct serve_conn;
 TAILQ_HEAD(serve_conn_list, serve_conn);
@@ -89,6 +90,8 @@ struct serve_conn {
     struct tl_tls *tls; /* NULL: none */
     size_t outgoing;    /* bytes of TLS's that libuv has */
     size_t turn_bytes;  /* written in this turn of the loop */
+    size_t writing;     /* bytes that libuv has */
+    uint64_t moved;     /* bytes read and written */
     bool is_writing, draining, heard_tls;
     TAILQ_ENTRY(serve_conn) link;    /* all connections */
     TAILQ_ENTRY(serve_conn) waiting; /* in the queue */
@@ -104,6 +107,8 @@ struct serve_conn {
     uint64_t deadline_ms; /* 0: none */
     uint64_t opening_ms;  /* a stranger's last moment */
     uint64_t heard_ms;    /* when the last request began */
+    uint64_t lent_ms;     /* when it got its buffer, or its version of the weights */
+    uint64_t lap_start;   /* how far it was when the lap began */
 
     uint8_t header_bytes[TL_HEADER_BYTES];
     struct tl_header header;
@@ -151,6 +156,8 @@ struct tl_serve {
     struct serve_conn_list pending; /* by position */
     struct serve_conn_list stalled; /* not on their way yet */
     struct serve_weights_list versions;
+    bool version_is_wanted;             /* as of the last look at who waits */
+    uint64_t lap_ms;                    /* when it began; 0: nobody waits */
     struct serve_payload_list payloads; /* free ones */
     uint32_t payload_count;
     size_t shared_bytes; /* of all connections */
@@ -215,6 +222,9 @@ void serve_reply_go_on(struct serve_conn *c);
 /* greet.c */
 void serve_greet_hello(struct serve_conn *c);
 void serve_greet_proof(struct serve_conn *c);
+
+/* lent.c: at each tick, once those who wait have been looked at. */
+void serve_lent_ask_back(struct tl_serve *s, uint64_t now_ms);
 
 /* request.c */
 /* How many payload bytes a request of this kind has here; a negative error: the frame

@@ -79,6 +79,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         serve_conn_close(c);
         return;
     }
+    c->moved += (uint64_t)n;
     c->serve->stats.bytes_received += (uint64_t)n;
     if (c->tls == NULL) {
         serve_conn_take(c, (const uint8_t *)buf->base, (size_t)n);
@@ -121,12 +122,14 @@ static int socket_write(struct serve_conn *c, uv_buf_t buf) {
     }
     sent = sent < 0 ? 0 : sent;
     c->turn_bytes += (size_t)sent;
+    c->moved += (uint64_t)sent;
     if (sent == (int)buf.len) {
         return 0;
     }
     buf.base += sent;
     buf.len -= (size_t)sent;
     c->write.data = c;
+    c->writing = buf.len;
     c->is_writing = uv_write(&c->write, &c->io.stream, &buf, 1, on_written) == 0;
     return c->is_writing ? TL_E_BUSY : TL_E_IO;
 }
@@ -175,6 +178,7 @@ int serve_stream_write(struct serve_conn *c, uv_buf_t *buf) {
 static void on_written(uv_write_t *req, int status) {
     struct serve_conn *c = req->data;
     c->is_writing = false;
+    c->moved += c->writing;
     c->turn_bytes = 0;
     if (c->state == CONN_CLOSING) {
         return;
