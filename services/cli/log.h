@@ -45,9 +45,10 @@ TL_MUST_USE int tl_log_stats(const struct tl_log_view *v,
 /* log_verify.c: what folding one shard's log again, alone, has shown. */
 struct tl_log_verdict {
     uint32_t shard;
-    uint64_t from;     /* position that the fold began after; 0: the run's begin */
-    uint64_t position; /* of the newest checkpoint */
-    uint64_t version;  /* there */
+    uint64_t from;      /* position that the fold began after; 0: the run's begin */
+    uint32_t overtaken; /* by trimming, as many times, and began anew */
+    uint64_t position;  /* of the newest checkpoint */
+    uint64_t version;   /* there */
     bool has_checkpoint, same_bits;
     char sha256[65];
     uint64_t entries; /* read */

@@ -3,7 +3,11 @@
  * The fold begins at the run's seed, or, where the log was trimmed, at the oldest
  * checkpoint that can be brought forward. At the newest checkpoint's position the state
  * must be the same bit for bit: weights, optimizer, tables. Beyond it the rest of the
- * log is folded too: what the workers' ledgers say was acknowledged must be there. */
+ * log is folded too: what the workers' ledgers say was acknowledged must be there.
+ *
+ * The run may be going on: its checkpointer then removes checkpoints and trims the log
+ * below the reader's feet. Who is overtaken chooses anew, and begins nearer to the end.
+ */
 #include "throughline/fold.h"
 #include "throughline/nn.h"
 #include "throughline/snapshot.h"
@@ -16,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OVERTAKEN_MOST 10u /* times that one shard begins anew */
+
 struct check {
     const struct tl_log_view *view;
     struct tl_log_verdict *verdict;
@@ -23,9 +29,11 @@ struct check {
     const struct tl_manifest *newest; /* NULL: no checkpoint */
     bool began_ended;   /* ... at a checkpoint taken after the job's end */
     bool began_at_seed; /* the whole log is there */
+    uint64_t last;      /* position up to which is read; 0: nothing was found */
     uint64_t applied[TL_WORKER_LIMIT]; /* last sequence that was folded */
     uint64_t seen[TL_WORKER_LIMIT];    /* ... that is in the log, or was settled before
                                           it begins */
+    uint64_t said[TL_WORKER_LIMIT];    /* ... that a ledger says was acknowledged */
 };
 
 /* ---- the state's bytes ----------------------------------------------------------- */
@@ -160,29 +168,42 @@ static int begin_at_checkpoint(struct check *c, struct tl_store *store,
     return 0;
 }
 
-/* The oldest one from which the log goes on. */
+/* The oldest one that the log goes on from, up to the newest; after each time that we
+ * were overtaken the one after that, as long as it is not the newest, with which
+ * nothing would be compared. The newest comes first in the list. */
+static const struct tl_manifest *choose(const struct check *c,
+                                        const struct tl_manifest *list, size_t count,
+                                        uint64_t first) {
+    const struct tl_manifest *chosen = NULL;
+    uint32_t older = 0;
+    for (size_t i = count; i-- > 0 && older <= c->verdict->overtaken;) {
+        const struct tl_manifest *m = &list[i];
+        bool goes_on = m->part_count > 0 && m->position + 1 >= first &&
+                       m->position <= c->newest->position;
+        if (goes_on && (chosen == NULL || m != c->newest)) {
+            chosen = m;
+            older++;
+        }
+    }
+    return chosen;
+}
+
 static int begin(struct check *c, struct tl_store *store,
                  const struct tl_manifest *list, size_t count, uint64_t first) {
     struct tl_fold_config config;
-    const struct tl_manifest *oldest = NULL;
     tl_job_fold_config(c->view->job, c->view->parameters, c->verdict->shard, &config);
     if (first == 1) {
         return begin_at_seed(c, &config);
     }
-    for (size_t i = 0; i < count; i++) {
-        const struct tl_manifest *m = &list[i];
-        bool goes_on = m->part_count > 0 && m->position + 1 >= first;
-        oldest =
-            goes_on && (oldest == NULL || m->position < oldest->position) ? m : oldest;
-    }
-    if (oldest == NULL) {
+    const struct tl_manifest *chosen = choose(c, list, count, first);
+    if (chosen == NULL) {
         return tl_fail(TL_E_NOTFOUND,
                        "shard %" PRIu32 ": the log begins at position %" PRIu64
                        ", and no checkpoint reaches up to it",
                        c->verdict->shard, first);
     }
-    c->verdict->from = oldest->position;
-    return begin_at_checkpoint(c, store, oldest, &config);
+    c->verdict->from = chosen->position;
+    return begin_at_checkpoint(c, store, chosen, &config);
 }
 
 /* ---- ledgers --------------------------------------------------------------------- */
@@ -201,28 +222,32 @@ static uint64_t acknowledged(const struct tl_log_view *v, uint32_t worker) {
     return n == 1 ? record[3] : 0;
 }
 
+/* Before the log's end is asked for: a worker that goes on has more acknowledged. */
+static void read_ledgers(struct check *c) {
+    for (uint32_t w = 0; c->view->ledgers[0] != '\0' && w < c->view->job->workers;
+         w++) {
+        c->said[w] = acknowledged(c->view, w);
+    }
+}
+
 /* Every gradient that was acknowledged is in the log, whatever became of it there. One
  * that came after the end, and before a checkpoint that the log begins with, has left
  * no trace: only then is nothing asked. */
 static void join_ledgers(struct check *c) {
-    bool is_asked = c->view->ledgers[0] != '\0' && !c->began_ended;
-    for (uint32_t w = 0; is_asked && w < c->view->job->workers; w++) {
-        uint64_t said = acknowledged(c->view, w);
-        c->verdict->lost += said > c->seen[w] ? said - c->seen[w] : 0;
+    for (uint32_t w = 0; !c->began_ended && w < c->view->job->workers; w++) {
+        c->verdict->lost += c->said[w] > c->seen[w] ? c->said[w] - c->seen[w] : 0;
     }
     c->verdict->lost += tl_fold_counters(c->fold).lost;
 }
 
-/* ---- a shard
- * ------------------------------------------------------------------------------------
- */
+/* ---- a shard --------------------------------------------------------------------- */
 
 static int check_shard(struct check *c, struct tl_store *store) {
     struct tl_manifest *list = NULL;
     size_t count = 0;
     uint64_t first = 0;
-    uint64_t last = 0;
     uint32_t shard = c->verdict->shard;
+    read_ledgers(c);
     int rc = tl_snapshot_list(store, shard, &list, &count);
     if (rc != 0) {
         return rc;
@@ -232,12 +257,12 @@ static int check_shard(struct check *c, struct tl_store *store) {
     }
     c->verdict->has_checkpoint = c->newest != NULL;
     c->verdict->position = c->newest != NULL ? c->newest->position : 0;
-    rc = tl_log_bounds(c->view, shard, &first, &last);
+    rc = tl_log_bounds(c->view, shard, &first, &c->last);
     rc = rc == 0 ? begin(c, store, list, count, first) : rc;
     if (rc == 0 && c->newest != NULL && c->verdict->from == c->newest->position) {
         rc = compare(c);
     }
-    rc = rc == 0 ? tl_log_read(c->view, shard, c->verdict->from, last, fold_entry, c)
+    rc = rc == 0 ? tl_log_read(c->view, shard, c->verdict->from, c->last, fold_entry, c)
                  : rc;
     if (rc == 0) {
         join_ledgers(c);
@@ -250,18 +275,18 @@ static int check_shard(struct check *c, struct tl_store *store) {
 int tl_log_verify_shard(const struct tl_log_view *v, uint32_t shard,
                         struct tl_log_verdict *ret_verdict) {
     struct tl_store *store = NULL;
-    struct check *c = calloc(1, sizeof(*c));
-    if (c == NULL) {
-        return tl_fail(TL_E_NOMEM, "no memory to verify with");
-    }
-    *ret_verdict = (struct tl_log_verdict){.shard = shard};
-    c->view = v;
-    c->verdict = ret_verdict;
-    int rc = tl_store_open_existing(v->job->store, &v->job->s3, &store);
-    if (rc == 0) {
+    struct check *c = malloc(sizeof(*c));
+    int rc = c != NULL ? tl_store_open_existing(v->job->store, &v->job->s3, &store)
+                       : tl_fail(TL_E_NOMEM, "no memory to verify with");
+    for (uint32_t n = 0; store != NULL && n <= OVERTAKEN_MOST; n++) {
+        *ret_verdict = (struct tl_log_verdict){.shard = shard, .overtaken = n};
+        *c = (struct check){.view = v, .verdict = ret_verdict};
         rc = check_shard(c, store);
-        tl_store_close(store);
+        if (rc != TL_E_NOTFOUND || c->last == 0) {
+            break;
+        }
     }
+    tl_store_close(store);
     free(c);
     return rc;
 }
@@ -270,20 +295,18 @@ bool tl_log_verdict_is_good(const struct tl_log_verdict *v) {
     return v->lost == 0 && v->doubled == 0 && (v->same_bits || !v->has_checkpoint);
 }
 
-/* ---- all of them
- * -----------------------------------------------------------------------------------
- */
+/* ---- all of them ----------------------------------------------------------------- */
 
 static json_t *verdict_json(const struct tl_log_verdict *v) {
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
-        "shard", (json_int_t)v->shard, "from", (json_int_t)v->from, "position",
-        (json_int_t)v->position, "version", (json_int_t)v->version, "sha256", v->sha256,
-        "has_checkpoint", v->has_checkpoint, "same_bits", v->same_bits, "entries",
-        (json_int_t)v->entries, "folded", (json_int_t)v->folded, "again",
-        (json_int_t)v->again, "refused", (json_int_t)v->refused, "after",
-        (json_int_t)v->after, "lost", (json_int_t)v->lost, "duplicated",
-        (json_int_t)v->doubled);
+        "{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "shard", (json_int_t)v->shard, "from", (json_int_t)v->from, "overtaken",
+        (json_int_t)v->overtaken, "position", (json_int_t)v->position, "version",
+        (json_int_t)v->version, "sha256", v->sha256, "has_checkpoint",
+        v->has_checkpoint, "same_bits", v->same_bits, "entries", (json_int_t)v->entries,
+        "folded", (json_int_t)v->folded, "again", (json_int_t)v->again, "refused",
+        (json_int_t)v->refused, "after", (json_int_t)v->after, "lost",
+        (json_int_t)v->lost, "duplicated", (json_int_t)v->doubled);
 }
 
 static void print_verdict(const struct tl_log_verdict *v, FILE *out) {

@@ -265,6 +265,70 @@ static void everybody_else_dies_too(void **state) {
     json_decref(result);
 }
 
+static void await_trimmed(const char *job, const char *log) {
+    const char *argv[] = {"throughline", "log",           "ls", "--json",
+                          job,           "--run=trimmed", log,  NULL};
+    int64_t deadline_ms = test_now_ms() + 60000;
+    double first = 0.0;
+    while (first <= 1.0) {
+        assert_true(test_now_ms() < deadline_ms);
+        struct outcome o = program_run(60, argv);
+        json_t *shards = o.exit_code == 0 ? json_loads(o.out, 0, NULL) : NULL;
+        first = shards != NULL ? number(json_array_get(shards, 0), "first") : 0.0;
+        json_decref(shards);
+        outcome_done(&o);
+    }
+}
+
+/* Of a run that goes on, again and again until once the checkpointer has trimmed the
+ * log below the reader's feet: each time there is a verdict, and a good one. */
+static void verified_while_the_log_is_trimmed(void **state) {
+    (void)state;
+    char job[PATH_MAX + 32];
+    char ledgers[PATH_MAX + 32];
+    char log[256];
+    const char *out = scratch_path("trimmed");
+    (void)snprintf(job, sizeof(job), "--job=%s/job.json", out);
+    (void)snprintf(ledgers, sizeof(ledgers), "--ledgers=%s", out);
+    (void)snprintf(log, sizeof(log), "--log=%s", redis.url);
+    const char *argv[] = {"throughline",
+                          "run",
+                          JOB_MLP,
+                          "--json",
+                          "--out",
+                          out,
+                          "--strategy=stateless",
+                          log,
+                          "--run=trimmed",
+                          "--until=seconds=150",
+                          "--optimizer-momentum=0",
+                          "--checkpoint-every-updates=10",
+                          NULL};
+    const char *verify[] = {"throughline", "log",           "verify", "--json", job,
+                            ledgers,       "--run=trimmed", log,      NULL};
+    struct program run = program_start(argv);
+    int64_t deadline_ms = test_now_ms() + 120000;
+    unsigned verified = 0;
+    double overtaken = 0.0;
+    await_trimmed(job, log);
+    while (overtaken == 0.0) {
+        assert_true(test_now_ms() < deadline_ms);
+        json_t *shards = program_json(60, verify);
+        const json_t *shard = json_array_get(shards, 0);
+        assert_true(json_is_true(json_object_get(shard, "same_bits")));
+        assert_true(number(shard, "lost") == 0 && number(shard, "duplicated") == 0);
+        assert_true(number(shard, "entries") > 0);
+        overtaken += number(shard, "overtaken");
+        verified++;
+        json_decref(shards);
+    }
+    print_message("verified %u times, overtaken %.0f times\n", verified, overtaken);
+    assert_int_equal(kill(run.pid, SIGINT), 0);
+    struct outcome o = program_end(&run, 60);
+    outcome_done(&o);
+    job_assert_nothing_runs();
+}
+
 /* A log that is smaller than what lies between two checkpoints, and an outage that
  * fills it: checkpoints are taken as the log fills, workers wait, say why, and go on.
  */
@@ -453,6 +517,7 @@ int main(void) {
         cmocka_unit_test(killed_on_redis_streams),
         cmocka_unit_test(killed_on_kafka),
         cmocka_unit_test(everybody_else_dies_too),
+        cmocka_unit_test(verified_while_the_log_is_trimmed),
         cmocka_unit_test(a_small_log_fills_up_and_goes_on),
         cmocka_unit_test(a_log_too_small_for_the_job_is_refused),
         cmocka_unit_test(a_checkpoint_is_resumed_or_replayed),
