@@ -48,6 +48,9 @@ struct tl_client_config {
                                 have certificates signed by tls_ca; NULL or "": none */
     uint32_t worker;      /* this worker's number, unique in the job */
     int observer;         /* 1: only pulls (a monitor); may not join or push */
+    uint32_t replicas;    /* observer, strategy hybrid: processes of each shard. Weights
+                             come from one that stands by, if there is one, until the
+                             job has ended */
     uint32_t patience_ms; /* how long a call waits for dead servers (default 120,000) */
     uint32_t request_ms;  /* longest silence of a server that was asked something
                              (default 10,000; servers answer within 5,000) */

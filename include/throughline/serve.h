@@ -100,6 +100,10 @@ void tl_serve_commit(struct tl_serve *s, struct tl_record *r);
 /* false: this shard's state is changed elsewhere. Workers are turned away (TL_E_FENCED)
  * and those that are here dropped; readers stay. */
 void tl_serve_set_leading(struct tl_serve *s, bool leads);
+/* Beside the one that serves, as `writer` in `epoch`: monitors may read what has been
+ * folded here, in its name; everybody else is turned away. tl_serve_set_epoch() and
+ * tl_serve_set_leading() make it a server. */
+void tl_serve_stand_by(struct tl_serve *s, uint64_t epoch, uint64_t writer);
 /* Another state in place of the one served. Whoever is being answered is dropped, so
  * that nothing of the old one is held after it: its fold may be freed. */
 void tl_serve_replace_fold(struct tl_serve *s, struct tl_fold *fold);

@@ -50,6 +50,8 @@ static int open_client(struct monitor_observer *o,
         .tls_key = service->trust.tls_key,
         .tls_ca = service->trust.tls_ca,
         .observer = 1,
+        .replicas =
+            o->job->strategy == TL_STRATEGY_HYBRID ? tl_job_replicas(o->job) : 0,
         .patience_ms = PATIENCE_MS,
         .request_ms = request_ms,
         .no_unix_checksum = !o->job->unix_checksum,

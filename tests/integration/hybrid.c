@@ -93,6 +93,49 @@ static void also_in_step_and_of_each_shard(void **state) {
     json_decref(result);
 }
 
+/* The bytes that each process beside the server has sent, in the last sample that has
+ * it stand by. */
+static double sent_by_standbys(const json_t *line, double before) {
+    double sent = 0.0;
+    size_t i = 0;
+    const json_t *process = NULL;
+    json_array_foreach(json_object_get(line, "processes"), i, process) {
+        const char *position = json_string_value(json_object_get(process, "position"));
+        if (position != NULL && strcmp(position, "standby") == 0) {
+            sent += number(process, "sent_bytes");
+        }
+    }
+    return sent > 0.0 ? sent : before;
+}
+
+/* Workers never ask a standby: what it sends goes to the monitor. */
+static void a_standby_is_read_by_the_monitor(void **state) {
+    (void)state;
+    json_t *result =
+        job_run(scratch_path("read"), 60, "--strategy=hybrid", "--standbys=1",
+                "--shards=2", "--until=updates=600", "--monitor-every-seconds=0.2",
+                "--monitor-examples=200", NULL);
+    FILE *f = job_timeline(result);
+    static char text[1 << 16];
+    double sent = 0.0, version = 0.0, scored = 0.0;
+    while (fgets(text, sizeof(text), f) != NULL) {
+        json_t *line = json_loads(text, 0, NULL);
+        sent = sent_by_standbys(line, sent);
+        if (json_is_number(json_object_get(line, "accuracy"))) {
+            assert_true(number(line, "version") >= version);
+            version = number(line, "version");
+            scored++;
+        }
+        json_decref(line);
+    }
+    (void)fclose(f);
+    /* 235,146 parameters, at least twice; the last time is the server's. */
+    assert_true(scored >= 3.0);
+    assert_true(sent > 2.0 * 235146.0 * sizeof(float));
+    assert_true(version == 600.0);
+    json_decref(result);
+}
+
 static void what_cannot_be_killed_is_named(void **state) {
     (void)state;
     job_assert_refused("--strategy=hybrid", "--kill=middle@updates=10",
@@ -103,6 +146,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_next_one_serves),
         cmocka_unit_test(also_in_step_and_of_each_shard),
+        cmocka_unit_test(a_standby_is_read_by_the_monitor),
         cmocka_unit_test(what_cannot_be_killed_is_named),
     };
     return cmocka_run_group_tests_name("hybrid", tests, scratch_setup,

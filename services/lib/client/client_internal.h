@@ -53,6 +53,7 @@ struct client_discovery {
     struct tl_address *fixed; /* from config.servers, in the shards' order */
     uint32_t fixed_count;
     struct tl_member *member; /* from config.redis, or NULL */
+    uint32_t replicas;        /* of each shard, to read from; 0: its server alone */
     int changed_fd; /* eventfd: readable when servers may have moved; -1: never */
 };
 

@@ -86,6 +86,7 @@ int client_discovery_open(struct client_discovery *d,
                           const struct tl_client_config *config) {
     int rc = 0;
     d->changed_fd = -1;
+    d->replicas = config->observer ? config->replicas : 0;
     if (config->servers != NULL) {
         rc = parse_list(d, config->servers);
     }
@@ -120,12 +121,34 @@ int client_discovery_find_tail(void *ctx, uint32_t shard,
                               shard);
 }
 
+static bool is_there(const struct client_discovery *d, enum tl_role role,
+                     uint32_t index, struct tl_member_entry *ret_entry) {
+    return tl_member_find(d->member, role, index, ret_entry) == 0 &&
+           ret_entry->state != TL_MEMBER_STARTING && ret_entry->address[0] != '\0';
+}
+
+/* One that stands by has nothing else to do. The last weights are the server's. */
+static bool find_standby(const struct client_discovery *d, uint32_t shard,
+                         struct tl_member_entry *ret_entry) {
+    struct tl_member_entry server = {0};
+    if (d->replicas == 0 || tl_member_has_ended(d->member, NULL, 0)) {
+        return false;
+    }
+    (void)!tl_member_find(d->member, TL_ROLE_SERVER, shard, &server);
+    for (uint32_t slot = d->replicas; slot-- > 0;) {
+        if (is_there(d, TL_ROLE_REPLICA, shard * d->replicas + slot, ret_entry) &&
+            ret_entry->incarnation != server.incarnation) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int client_discovery_find(void *ctx, uint32_t shard, struct tl_address *ret_address) {
     const struct client_discovery *d = ctx;
     struct tl_member_entry entry;
-    if (d->member != NULL &&
-        tl_member_find(d->member, TL_ROLE_SERVER, shard, &entry) == 0 &&
-        entry.state != TL_MEMBER_STARTING && entry.address[0] != '\0') {
+    if (d->member != NULL && (find_standby(d, shard, &entry) ||
+                              is_there(d, TL_ROLE_SERVER, shard, &entry))) {
         return tl_address_parse(entry.address, ret_address) == 0
                    ? 0
                    : tl_fail(TL_E_UNAVAILABLE,

@@ -39,16 +39,24 @@ static int fenced(struct tl_direct *d) {
                            d->config.shard, d->config.worker));
 }
 
+/* Readers may go from one process of a shard to another, which has not folded as much
+ * of the same history yet. */
+static bool has_come_from_another(const struct tl_direct *d) {
+    bool is_reader = d->config.only_reads || d->config.role == TL_ROLE_MONITOR;
+    return is_reader && d->step == STEP_HELLO;
+}
+
 /* Versions of one epoch never go back; a reply of another epoch is not ours to use. */
 static int check_progress(struct tl_direct *d, const struct tl_header *reply) {
     if (reply->epoch != d->epoch) {
         return tl_fail(TL_E_EPOCH, "shard %" PRIu32 ": its server took epoch %" PRIu64,
                        d->config.shard, reply->epoch);
     }
-    if (reply->read_version < d->version && d->config.only_reads) {
+    if (reply->read_version < d->version && has_come_from_another(d)) {
         return tl_fail(TL_E_UNAVAILABLE,
-                       "shard %" PRIu32 ": this replica is behind another one",
-                       d->config.shard);
+                       "shard %" PRIu32 ": not at version %" PRIu64
+                       " yet, which was read elsewhere",
+                       d->config.shard, d->version);
     }
     if (reply->read_version < d->version) {
         return give_up(d, tl_fail(TL_E_PROTOCOL,

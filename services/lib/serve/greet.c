@@ -20,13 +20,13 @@ static bool is_same_job(const struct tl_serve *s, const struct tl_hello *hello) 
 /* Has the caller seen a writer that fences us? */
 static bool is_behind(const struct tl_serve *s, uint64_t epoch, uint64_t writer) {
     return epoch > s->epoch ||
-           (epoch == s->epoch && writer != 0 && writer != s->config.writer);
+           (epoch == s->epoch && writer != 0 && writer != s->writer);
 }
 
 static void welcome(struct serve_conn *c) {
     const struct tl_serve *s = c->serve;
     struct tl_welcome w = {
-        .writer = s->config.writer,
+        .writer = s->writer,
         .shards = s->slice->shards,
         .parameters = s->config.parameters,
         .first = s->slice->first,
@@ -61,10 +61,14 @@ static bool only_reads(const struct tl_header *said, enum tl_role role) {
     return role == TL_ROLE_WORKER && (said->flags & TL_FLAG_READS) != 0;
 }
 
-/* Why this server does not talk to the caller now; 0: it does. */
+/* Why this server does not talk to the caller now; 0: it does. Who does not lead has
+ * only weights to give; who stands by gives nobody a state either. */
 static int refusal_for(const struct tl_serve *s, const struct tl_header *said,
                        enum tl_role role) {
-    bool is_elsewhere = !s->leads && role == TL_ROLE_WORKER && !only_reads(said, role);
+    bool stands_by = s->writer != s->config.writer;
+    bool is_reader = role == TL_ROLE_MONITOR || only_reads(said, role);
+    bool is_elsewhere =
+        !s->leads && !is_reader && (role == TL_ROLE_WORKER || stands_by);
     return s->refusal != 0 ? s->refusal : is_elsewhere ? TL_E_FENCED : 0;
 }
 

@@ -70,6 +70,7 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     s->fold = config->fold;
     s->slice = tl_fold_config(config->fold);
     s->epoch = tl_fold_epoch(config->fold);
+    s->writer = config->writer;
     s->leads = true;
     TAILQ_INIT(&s->conns);
     TAILQ_INIT(&s->parked);
@@ -244,6 +245,7 @@ int tl_serve_listen(struct tl_serve *s, const char *address, char *ret_bound,
 
 void tl_serve_set_epoch(struct tl_serve *s, uint64_t epoch) {
     s->epoch = epoch;
+    s->writer = s->config.writer;
 }
 
 void tl_serve_refuse(struct tl_serve *s, int status) {
@@ -282,6 +284,13 @@ void tl_serve_set_leading(struct tl_serve *s, bool leads) {
     if (!leads) {
         drop(s, is_of_worker);
     }
+}
+
+void tl_serve_stand_by(struct tl_serve *s, uint64_t epoch, uint64_t writer) {
+    s->epoch = epoch;
+    s->writer = writer;
+    tl_serve_set_leading(s, false);
+    tl_serve_refuse(s, 0);
 }
 
 void tl_serve_replace_fold(struct tl_serve *s, struct tl_fold *fold) {

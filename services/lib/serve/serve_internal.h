@@ -142,6 +142,7 @@ struct tl_serve {
     const struct tl_fold_config *slice;
     struct tl_fold *fold;
     uint64_t epoch;
+    uint64_t writer; /* of this epoch: we, or the one beside which we stand by */
     int refusal;
     bool ended, draining, closing;
     bool leads;

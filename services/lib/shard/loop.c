@@ -451,7 +451,8 @@ static void on_tick(uv_timer_t *timer) {
         workers_tick(s);
         server_announce(s, s->ending ? TL_MEMBER_LEAVING : TL_MEMBER_SERVING);
     } else if (s->standby != NULL) {
-        server_announce(s, TL_MEMBER_STARTING);
+        server_announce(s, server_standby_is_shown(s) ? TL_MEMBER_SERVING
+                                                      : TL_MEMBER_STARTING);
     }
     server_gauges_refresh(s);
 }

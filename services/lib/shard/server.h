@@ -182,6 +182,8 @@ TL_MUST_USE int server_standby_open(struct server *s);
 void server_standby_ready(struct server *s);
 void server_standby_folded(struct server *s);
 void server_standby_tick(struct server *s);
+/* Does it serve readers while it stands by? */
+bool server_standby_is_shown(const struct server *s);
 /* Somebody has a higher epoch: serve no more, and see what is to be done. */
 void server_standby_yield(struct server *s, uint64_t epoch);
 void server_standby_stop(struct server *s);  /* before the loop ends */

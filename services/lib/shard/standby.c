@@ -1,4 +1,5 @@
 /* standby.c - one of several that fold the same durable log: who serves, who is next.
+ * Those that do not serve show what they have folded to readers.
  *
  * All of them follow the log; one holds the shard's office of server. The others keep a
  * connection to it, on which nothing is ever said: when it closes, or the server's
@@ -19,6 +20,7 @@ struct standby {
     struct server *server;
     bool is_ready; /* what the log held at the start is folded */
     bool is_serving;
+    uint64_t shown;   /* the epoch under which readers are served meanwhile; 0: none */
     uint64_t serving; /* the process that was called last */
     bool is_gone;     /* ... and that has gone */
     bool is_calling, is_watching;
@@ -98,6 +100,22 @@ static void call_server(struct standby *b, const struct tl_member_entry *e) {
         uv_queue_work(&b->server->loop, &b->call_work, call_job, call_done) == 0;
 }
 
+/* ---- readers -----------------------------------------------------------------------
+ */
+
+/* They are told the epoch and the writer that everybody knows: what is folded here is
+ * what that one folds, earlier or later. */
+static void show(struct standby *b, const struct tl_member_entry *server) {
+    if (server->epoch > b->shown) {
+        b->shown = server->epoch;
+        tl_serve_stand_by(b->server->serve, server->epoch, server->incarnation);
+    }
+}
+
+bool server_standby_is_shown(const struct server *s) {
+    return s->standby != NULL && s->standby->shown > 0;
+}
+
 /* ---- taking its place -------------------------------------------------------------
  */
 
@@ -122,7 +140,9 @@ static void serve(struct standby *b) {
     b->has_epoch = false;
     b->is_serving = true;
     b->absent_ms = 0;
+    b->shown = 0;
     forget(b);
+    tl_serve_set_leading(b->server->serve, true);
     server_epoch_taken(b->server, b->epoch);
 }
 
@@ -187,6 +207,7 @@ static void look(struct standby *b) {
     }
     if (find_server(b, &e)) {
         b->absent_ms = 0;
+        show(b, &e);
         if (e.incarnation != b->serving || !b->is_watching) {
             call_server(b, &e);
         }

@@ -567,6 +567,74 @@ static void a_reader_waits_for_its_gradient(void **state) {
     shard_stop(&s);
 }
 
+/* ---- standing by ------------------------------------------------------------------
+ */
+
+enum { ITS_EPOCH = 8, ITS_WRITER = 77 };
+
+static void stand_by(struct shard *s) {
+    tl_serve_stand_by(s->serve, ITS_EPOCH, ITS_WRITER);
+}
+
+static void take_over(struct shard *s) {
+    tl_serve_set_epoch(s->serve, ITS_EPOCH + 1);
+    tl_serve_set_leading(s->serve, true);
+}
+
+/* What it is told: WELCOME, or why not. */
+static int greeting(const struct shard *s, enum tl_role role, uint64_t epoch,
+                    uint64_t writer) {
+    struct caller *c = caller_connect(s);
+    struct tl_hello hello = proper_hello(role);
+    hello.writer = writer;
+    c->epoch = epoch;
+    assert_int_equal(hello_as(c, hello, 0), 0);
+    const struct tl_header *reply = tl_link_reply(c->link);
+    int status = reply->kind == TL_KIND_WELCOME ? 0 : reply->status;
+    caller_free(c);
+    return status;
+}
+
+/* Who only reads has it from here as from the server, under its name; nobody else does,
+ * until this is the server. */
+static void a_standby_is_read_in_the_name_of_the_server(void **state) {
+    (void)state;
+    struct shard s;
+    const struct tl_fold_config config = fold_config();
+    const struct shard_options options = {.max_connections = 10, .follows_log = true};
+    shard_start_with(&s, &config, &options);
+    on_loop(&s, stand_by);
+    assert_int_equal(greeting(&s, TL_ROLE_WORKER, ITS_EPOCH, ITS_WRITER), TL_E_FENCED);
+    assert_int_equal(greeting(&s, TL_ROLE_CHECKPOINTER, ITS_EPOCH, ITS_WRITER),
+                     TL_E_FENCED);
+    assert_int_equal(greeting(&s, TL_ROLE_MONITOR, ITS_EPOCH, 1234), TL_E_EPOCH);
+    assert_int_equal(greeting(&s, TL_ROLE_MONITOR, ITS_EPOCH + 1, 0), TL_E_EPOCH);
+    assert_int_equal(atomic_load(&s.newer_epoch), 0); /* it is not for us to react */
+
+    struct caller *reader = caller_connect(&s);
+    struct tl_hello hello = proper_hello(TL_ROLE_MONITOR);
+    struct tl_welcome welcome;
+    hello.writer = ITS_WRITER;
+    reader->epoch = ITS_EPOCH;
+    assert_int_equal(hello_as(reader, hello, 0), 0);
+    assert_int_equal(tl_welcome_decode(reader->welcome, TL_WELCOME_BYTES, &welcome), 0);
+    assert_int_equal(welcome.writer, ITS_WRITER);
+    const struct tl_header pull = {.kind = TL_KIND_PULL,
+                                   .read_version = TL_VERSION_NONE};
+    on_loop(&s, two_join_and_one_contributes);
+    assert_int_equal(ask(reader, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(reader->link)->epoch, ITS_EPOCH);
+    assert_int_equal(tl_link_reply(reader->link)->read_version, 1);
+    assert_weights(reader, -0.5F);
+
+    on_loop(&s, take_over);
+    assert_int_equal(ask(reader, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(reader->link)->status, TL_E_EPOCH);
+    assert_int_equal(greeting(&s, TL_ROLE_WORKER, ITS_EPOCH + 1, 1234), 0);
+    caller_free(reader);
+    shard_stop(&s);
+}
+
 /* ---- the end -------------------------------------------------------------------- */
 
 static void end(struct shard *s) {
@@ -655,6 +723,7 @@ int main(void) {
         cmocka_unit_test(a_flood_is_taken_in_at_a_pace),
         cmocka_unit_test(a_logged_gradient_is_decided_with_its_step),
         cmocka_unit_test(a_reader_waits_for_its_gradient),
+        cmocka_unit_test(a_standby_is_read_in_the_name_of_the_server),
         cmocka_unit_test(the_end_is_told_when_its_owner_says_so),
     };
     return cmocka_run_group_tests_name("serve", tests, NULL, NULL);
