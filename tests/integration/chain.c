@@ -1,7 +1,7 @@
 /* A chain of three replicas as processes, over TCP, with a secret: killed and frozen at
  * random moments while two workers push. Nothing acknowledged is lost (periodic: at
  * most as many as declared, and as many as are counted), nothing is folded twice, and
- * the replicas' states are the same bytes.
+ * the replicas' states are the same bytes. Also in step, behind TLS.
  *
  * TL_SOAK_KILLS=1000 and TL_SOAK_FREEZES=50 make it long; TL_TEST_SEED repeats the
  * choices. */
@@ -10,6 +10,7 @@
 #include "throughline/member.h"
 #include "throughline/trust.h"
 
+#include "certificates.h"
 #include "redis.h"
 #include "shard_rig.h"
 
@@ -281,17 +282,28 @@ static void assert_states_equal(struct chain *c) {
 
 /* ---- the whole ------------------------------------------------------------------- */
 
-static void start(struct chain *c, const char *more) {
+/* To programs that are started from here on, and to us; `tls` NULL: none. */
+static void share_trust(struct chain *c, const char *tls) {
+    const char *secret = scratch_write("secret", "a secret that a test knows\n");
     struct tl_trust_files files = {.secret = ""};
+    if (tls != NULL) {
+        files = certificate_files(tls, "ca", secret);
+        (void)setenv("THROUGHLINE_TLS_CERT", files.tls_cert, 1);
+        (void)setenv("THROUGHLINE_TLS_KEY", files.tls_key, 1);
+        (void)setenv("THROUGHLINE_TLS_CA", files.tls_ca, 1);
+    }
+    (void)snprintf(files.secret, sizeof(files.secret), "%s", secret);
+    (void)setenv("THROUGHLINE_SECRET_FILE", files.secret, 1);
+    assert_int_equal(tl_trust_new(&files, &c->trust), 0);
+}
+
+static void start(struct chain *c, const char *tls, const char *more) {
     char text[512];
     memset(c, 0, sizeof(*c));
     c->random = number_of("TL_TEST_SEED", (uint64_t)test_now_ms());
     print_message("TL_TEST_SEED=%llu\n", (unsigned long long)c->random);
     test_redis_start(&c->redis);
-    (void)snprintf(files.secret, sizeof(files.secret), "%s",
-                   scratch_write("secret", "a secret that a test knows\n"));
-    (void)setenv("THROUGHLINE_SECRET_FILE", files.secret, 1);
-    assert_int_equal(tl_trust_new(&files, &c->trust), 0);
+    share_trust(c, tls);
     (void)snprintf(text, sizeof(text),
                    ", \"optimizer\": {\"learning_rate\": 0.02, \"momentum\": 0.5}, "
                    "\"worker\": {\"patience_ms\": 60000}, %s",
@@ -335,6 +347,9 @@ static void stop(struct chain *c) {
     tl_member_close(c->watch);
     tl_trust_free(c->trust);
     (void)unsetenv("THROUGHLINE_SECRET_FILE");
+    (void)unsetenv("THROUGHLINE_TLS_CERT");
+    (void)unsetenv("THROUGHLINE_TLS_KEY");
+    (void)unsetenv("THROUGHLINE_TLS_CA");
     test_redis_stop(&c->redis);
 }
 
@@ -440,7 +455,7 @@ static void strict_loses_nothing(void **state) {
     struct chain c;
     (void)state;
     uint64_t kills = number_of("TL_SOAK_KILLS", 60);
-    start(&c, "\"membership\": {\"lease_ms\": 3000}");
+    start(&c, NULL, "\"membership\": {\"lease_ms\": 3000}");
     await_reads_at_the_tail(&c);
     (void)kill_many(&c, kills / 2);
     await_reads_at_the_tail(&c);
@@ -454,12 +469,29 @@ static void strict_loses_nothing(void **state) {
     stop(&c);
 }
 
+/* A step is committed once, with what each worker has for it, whoever dies; and all
+ * that is said between replicas, and with workers, is encrypted. */
+static void in_step_and_behind_tls(void **state) {
+    struct chain c;
+    (void)state;
+    start(&c, "node",
+          "\"membership\": {\"lease_ms\": 3000}, \"consistency\": \"sync\"");
+    await_reads_at_the_tail(&c);
+    (void)kill_many(&c, 12);
+    await_reads_at_the_tail(&c);
+    end_job(&c);
+    assert_nothing_lost(&c);
+    assert_states_equal(&c);
+    stop(&c);
+}
+
 static void periodic_loses_what_it_counts(void **state) {
     struct chain c;
     (void)state;
     uint64_t kills = number_of("TL_SOAK_KILLS", 80) / 2;
-    start(&c, "\"membership\": {\"lease_ms\": 3000}, \"chain\": {\"replication\": "
-              "\"periodic\", \"every\": 10}");
+    start(&c, NULL,
+          "\"membership\": {\"lease_ms\": 3000}, \"chain\": {\"replication\": "
+          "\"periodic\", \"every\": 10}");
     unsigned heads = kill_many(&c, kills);
     end_job(&c);
     double lost = assert_exact(&c);
@@ -489,7 +521,7 @@ static void the_frozen_are_fenced(void **state) {
     (void)state;
     double rejected = 0.0;
     uint64_t freezes = number_of("TL_SOAK_FREEZES", 6);
-    start(&c, "\"membership\": {\"lease_ms\": 500}");
+    start(&c, NULL, "\"membership\": {\"lease_ms\": 500}");
     for (uint64_t i = 0; i < freezes; i++) {
         enum place place = (enum place)(i % PLACES);
         freeze(&c, place);
@@ -510,8 +542,10 @@ static void the_frozen_are_fenced(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strict_loses_nothing),
+        cmocka_unit_test(in_step_and_behind_tls),
         cmocka_unit_test(periodic_loses_what_it_counts),
         cmocka_unit_test(the_frozen_are_fenced),
     };
-    return cmocka_run_group_tests_name("chain", tests, scratch_setup, scratch_teardown);
+    return cmocka_run_group_tests_name("chain", tests, certificates_setup,
+                                       scratch_teardown);
 }

@@ -73,6 +73,9 @@ static int ask_pull(struct tl_direct *d) {
         h.incarnation = d->request.incarnation;
         h.sequence = d->request.sequence;
     }
+    if (d->push_settled && d->result.status == 0) {
+        h.sequence = d->request.sequence; /* only weights that have it in them */
+    }
     h.read_version = direct_version_held(d);
     if (direct_waits(d)) {
         h.flags = TL_FLAG_WAIT;

@@ -142,12 +142,14 @@ static struct tl_record record_of(const struct serve_conn *c) {
 
 /* ---- weights: now, or when there are newer ones ------------------------------- */
 
-/* A worker's pull where nobody joins, since gradients come another way: from a log, or
- * down the chain. It says whose it is, and may name the gradient that it waits for. */
+/* A worker's pull that says whose it is and may name the gradient that it waits for:
+ * where nobody joins, since gradients come another way (from a log, or down the chain),
+ * and after a push whose weights did not come with its answer. */
 static bool is_named_pull(const struct serve_conn *c) {
-    return (c->serve->config.follows_log || c->only_reads) &&
-           c->role == TL_ROLE_WORKER && c->header.kind == TL_KIND_PULL &&
-           c->header.worker < TL_WORKER_LIMIT;
+    bool is_elsewhere = c->serve->config.follows_log || c->only_reads;
+    bool is_own = c->joined && c->header.sequence != 0 && c->header.worker == c->worker;
+    return (is_elsewhere || is_own) && c->role == TL_ROLE_WORKER &&
+           c->header.kind == TL_KIND_PULL && c->header.worker < TL_WORKER_LIMIT;
 }
 
 /* Has the fold decided the gradient that the pull speaks of? In sync one

@@ -356,6 +356,35 @@ static void sync_answers_when_the_step_is_committed(void **state) {
     shard_stop(&s);
 }
 
+/* Who holds no weights of this epoch is not given those that his gradient, which waits
+ * in the open step, was computed from. */
+static void a_pull_may_name_the_gradient_before_it(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    config.consistency = TL_SYNC;
+    config.start_workers = 2;
+    shard_start(&s, &config, 10);
+    struct caller *a = caller_join(&s, 0);
+    struct caller *b = caller_join(&s, 1);
+    assert_int_equal(push(a, TL_KIND_PUSH, 0, 1, 0, 2.0F), 0);
+    struct tl_header pull = {.kind = TL_KIND_PULL,
+                             .flags = TL_FLAG_WAIT,
+                             .incarnation = 1,
+                             .sequence = 1,
+                             .read_version = TL_VERSION_NONE};
+    assert_int_equal(ask(a, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(a->link)->status, TL_E_NOTMODIFIED);
+    assert_int_equal(push(b, TL_KIND_PUSH, 1, 1, 0, 4.0F), 0);
+    assert_int_equal(ask(a, pull, NULL), 0);
+    assert_int_equal(tl_link_reply(a->link)->status, 0);
+    assert_int_equal(tl_link_reply(a->link)->read_version, 1);
+    assert_weights(a, -1.5F);
+    caller_free(a);
+    caller_free(b);
+    shard_stop(&s);
+}
+
 struct bytes {
     struct tl_restore *restore;
     int rc;
@@ -718,6 +747,7 @@ int main(void) {
         cmocka_unit_test(one_connection_too_many_is_told_so),
         cmocka_unit_test(a_waiting_pull_is_answered_by_the_next_update),
         cmocka_unit_test(sync_answers_when_the_step_is_committed),
+        cmocka_unit_test(a_pull_may_name_the_gradient_before_it),
         cmocka_unit_test(a_state_is_sent_whole),
         cmocka_unit_test(epochs_and_draining),
         cmocka_unit_test(a_flood_is_taken_in_at_a_pace),
