@@ -26,7 +26,7 @@ demo: build ## train on real images through two SIGKILLs of the server
 experiments: build ## the paper's runs, in short: a report in under 15 minutes
 	@scripts/experiments
 
-results: build ## the paper's runs in full, into docs/results.md: hours
+results: build ## the paper's runs in full, into docs/results.md: 80 minutes
 	@scripts/results
 
 pictures: build ## docs/dashboard.png and docs/comparison.png, from real runs
