@@ -113,7 +113,7 @@ static int advance_ready(struct tl_client *c, const struct pollfd *polled,
     size_t busy = 0;
     for (uint32_t s = 0; s < c->shard_count; s++) {
         if (is_busy(&c->shards[s])) {
-            int rc = advance_shard(c, s, &polled[2 * s], ret_ended);
+            int rc = advance_shard(c, s, &polled[2 * (size_t)s], ret_ended);
             if (rc != 0) {
                 return rc;
             }
@@ -135,16 +135,17 @@ static void watch(const struct tl_direct *d, struct pollfd *polled, int64_t *unt
 static int wait_ready(const struct tl_client *c, struct pollfd *polled,
                       int64_t deadline_ms, int wake_fd) {
     int64_t until_ms = deadline_ms;
-    const size_t n = 2u * c->shard_count;
+    const size_t n = 2 * (size_t)c->shard_count;
     for (uint32_t s = 0; s < c->shard_count; s++) {
         const struct client_shard *shard = &c->shards[s];
-        polled[2 * s] = (struct pollfd){.fd = -1};
-        polled[2 * s + 1] = (struct pollfd){.fd = -1};
+        struct pollfd *own = &polled[2 * (size_t)s];
+        own[0] = (struct pollfd){.fd = -1};
+        own[1] = (struct pollfd){.fd = -1};
         if (shard->status == TL_E_BUSY) {
-            watch(shard->direct, &polled[2 * s], &until_ms);
+            watch(shard->direct, &own[0], &until_ms);
         }
         if (is_reading(shard)) {
-            watch(shard->reader, &polled[2 * s + 1], &until_ms);
+            watch(shard->reader, &own[1], &until_ms);
         }
     }
     polled[n] = (struct pollfd){.fd = wake_fd, .events = POLLIN};
