@@ -29,7 +29,8 @@ struct check {
     const struct tl_manifest *newest; /* NULL: no checkpoint */
     bool began_ended;   /* ... at a checkpoint taken after the job's end */
     bool began_at_seed; /* the whole log is there */
-    uint64_t last;      /* position up to which is read; 0: nothing was found */
+    uint64_t first;     /* position that the log began with */
+    uint64_t last;      /* ... up to which is read; 0: nothing was found */
     uint64_t applied[TL_WORKER_LIMIT]; /* last sequence that was folded */
     uint64_t seen[TL_WORKER_LIMIT];    /* ... that is in the log, or was settled before
                                           it begins */
@@ -245,7 +246,6 @@ static void join_ledgers(struct check *c) {
 static int check_shard(struct check *c, struct tl_store *store) {
     struct tl_manifest *list = NULL;
     size_t count = 0;
-    uint64_t first = 0;
     uint32_t shard = c->verdict->shard;
     read_ledgers(c);
     int rc = tl_snapshot_list(store, shard, &list, &count);
@@ -257,8 +257,8 @@ static int check_shard(struct check *c, struct tl_store *store) {
     }
     c->verdict->has_checkpoint = c->newest != NULL;
     c->verdict->position = c->newest != NULL ? c->newest->position : 0;
-    rc = tl_log_bounds(c->view, shard, &first, &c->last);
-    rc = rc == 0 ? begin(c, store, list, count, first) : rc;
+    rc = tl_log_bounds(c->view, shard, &c->first, &c->last);
+    rc = rc == 0 ? begin(c, store, list, count, c->first) : rc;
     if (rc == 0 && c->newest != NULL && c->verdict->from == c->newest->position) {
         rc = compare(c);
     }
@@ -272,6 +272,28 @@ static int check_shard(struct check *c, struct tl_store *store) {
     return rc;
 }
 
+/* Something that was needed is not there: because the log has been trimmed since, or
+ * the checkpoint removed? What was missing before is damage, and said. */
+static bool was_overtaken(const struct check *c, struct tl_store *store) {
+    struct tl_manifest *list = NULL;
+    size_t count = 0;
+    uint64_t first = 0;
+    uint64_t last = 0;
+    bool is_listed = false;
+    uint32_t shard = c->verdict->shard;
+    if (tl_log_bounds(c->view, shard, &first, &last) == 0 && first > c->first) {
+        return true;
+    }
+    if (tl_snapshot_list(store, shard, &list, &count) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        is_listed = is_listed || list[i].position == c->verdict->from;
+    }
+    tl_manifests_free(list, count);
+    return !is_listed;
+}
+
 int tl_log_verify_shard(const struct tl_log_view *v, uint32_t shard,
                         struct tl_log_verdict *ret_verdict) {
     struct tl_store *store = NULL;
@@ -282,7 +304,7 @@ int tl_log_verify_shard(const struct tl_log_view *v, uint32_t shard,
         *ret_verdict = (struct tl_log_verdict){.shard = shard, .overtaken = n};
         *c = (struct check){.view = v, .verdict = ret_verdict};
         rc = check_shard(c, store);
-        if (rc != TL_E_NOTFOUND || c->last == 0) {
+        if (rc != TL_E_NOTFOUND || c->last == 0 || !was_overtaken(c, store)) {
             break;
         }
     }
@@ -319,9 +341,12 @@ static void print_verdict(const struct tl_log_verdict *v, FILE *out) {
         (void)fprintf(out,
                       "  at position %" PRIu64 ", version %" PRIu64
                       ": sha256 %.16s..., %s "
-                      "the newest checkpoint\n",
+                      "the newest checkpoint%s\n",
                       v->position, v->version, v->sha256,
-                      v->same_bits ? "same bits as" : "NOT the bits of");
+                      v->same_bits ? "same bits as" : "NOT the bits of",
+                      v->from == v->position && v->position > 0
+                          ? ", which the fold began with: there is no older one"
+                          : "");
     }
 }
 

@@ -44,8 +44,9 @@ struct fake_shard {
     float last_norm;
     uint64_t left_step;
     unsigned connections;
-    unsigned asked[32];     /* by kind */
-    uint16_t greeted_flags; /* of the last HELLO */
+    unsigned asked[32];       /* by kind */
+    uint16_t greeted_flags;   /* of the last HELLO */
+    uint64_t pulled_sequence; /* of the last PULL */
 };
 
 /* ---- serving ------------------------------------------------------------------ */
@@ -146,6 +147,7 @@ static inline struct tl_header fake_shard_serve(struct fake_shard *s,
     case TL_KIND_PUSH_PULL:
         return fake_serve_weights(s, request, fake_fold(s, request, payload), payload);
     case TL_KIND_PULL:
+        s->pulled_sequence = request->sequence;
         return fake_serve_weights(s, request, 0, payload);
     case TL_KIND_SHARE: /* payloads go through the socket */
         h = fake_shard_answer(s, request, TL_KIND_SHARED, 0);

@@ -111,6 +111,7 @@ struct client_shard {
      */
     struct tl_direct *reader; /* NULL: never asked yet */
     bool is_reading;          /* in the exchange under way, or the last one */
+    bool must_not_wait; /* for what is newer: another shard's answer has ended that */
     int read_status;
     int64_t asked_ms, avoid_ms; /* when the tail was asked; not again before */
     uint64_t asked_for;         /* the gradient that the weights are to have in them */
@@ -167,6 +168,8 @@ bool client_tail_begin(struct tl_client *c, uint32_t s, uint64_t sequence);
 /* Go on with it. When the tail cannot give them the head is asked, which has them too.
  */
 void client_tail_advance(struct tl_client *c, uint32_t s, int64_t now_ms);
+/* Take "nothing newer yet" for an answer, now or when it is asked. */
+void client_tail_stop_waiting(struct client_shard *shard);
 /* The weights come another way, or not at all. */
 void client_tail_leave(struct client_shard *shard);
 /* The half of the last exchange that may have brought weights. */

@@ -10,7 +10,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define LEASE_MS 3000u
+#define LEASE_MS    3000u
+#define BEHIND_MOST 1000u /* versions; a standby cut off from its log stays behind */
 
 static uint32_t count_items(const char *list) {
     uint32_t count = 1;
@@ -137,7 +138,8 @@ static bool find_standby(const struct client_discovery *d, uint32_t shard,
     (void)!tl_member_find(d->member, TL_ROLE_SERVER, shard, &server);
     for (uint32_t slot = d->replicas; slot-- > 0;) {
         if (is_there(d, TL_ROLE_REPLICA, shard * d->replicas + slot, ret_entry) &&
-            ret_entry->incarnation != server.incarnation) {
+            ret_entry->incarnation != server.incarnation &&
+            ret_entry->version + BEHIND_MOST >= server.version) {
             return true;
         }
     }

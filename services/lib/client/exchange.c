@@ -32,9 +32,7 @@ void client_exchange_cancel(struct tl_client *c) {
 static void stop_waiting(struct tl_client *c) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         tl_direct_stop_waiting(c->shards[s].direct);
-        if (c->shards[s].is_reading) {
-            tl_direct_stop_waiting(c->shards[s].reader);
-        }
+        client_tail_stop_waiting(&c->shards[s]);
     }
 }
 
@@ -60,11 +58,9 @@ static int advance_direct(struct tl_client *c, struct client_shard *shard,
                           int64_t now_ms, bool *ret_ended) {
     shard->status = tl_direct_advance(shard->direct, now_ms);
     int rc = take_outcome(c, shard->direct, shard->status, ret_ended);
-    bool was_taken = shard->status == TL_E_BUSY ||
-                     tl_direct_result(shard->direct)->status == 0 ||
-                     tl_direct_result(shard->direct)->status == TL_E_DUPLICATE;
-    if (shard->is_reading && !was_taken) {
-        client_tail_leave(shard); /* it waits for what will never come */
+    int answer = tl_direct_result(shard->direct)->status; /* 0 until there is one */
+    if (shard->is_reading && answer != 0 && answer != TL_E_DUPLICATE) {
+        client_tail_leave(shard); /* the head's weights come to the same place */
     }
     return rc;
 }

@@ -12,8 +12,9 @@
 
 #include "client_internal.h"
 
-#define SLOW_MS  100   /* who took so long to fail is not tried again ... */
-#define AVOID_MS 10000 /* ... for so long */
+#define SLOW_MS   100   /* who took so long to fail is not tried again ... */
+#define AVOID_MS  30000 /* ... for so long */
+#define SILENT_MS 2000  /* replicas answer within 1000 */
 
 static int new_reader(struct tl_client *c, uint32_t s) {
     const struct tl_direct_config config = {
@@ -24,7 +25,8 @@ static int new_reader(struct tl_client *c, uint32_t s) {
         .run = c->run,
         .job_digest = c->config.job_digest,
         .trust = c->trust,
-        .request_ms = c->config.request_ms,
+        .request_ms =
+            c->config.request_ms < SILENT_MS ? c->config.request_ms : SILENT_MS,
         .only_reads = true,
         .find = client_discovery_find_tail,
         .ctx = &c->discovery,
@@ -40,7 +42,11 @@ static bool is_of_use(struct tl_client *c, uint32_t s, int64_t now_ms) {
 }
 
 static bool ask(struct tl_client *c, struct client_shard *shard, int64_t now_ms) {
-    return client_ask(c, shard, shard->reader, shard->asked_for, now_ms) == 0;
+    bool is_asked = client_ask(c, shard, shard->reader, shard->asked_for, now_ms) == 0;
+    if (is_asked && shard->must_not_wait) {
+        tl_direct_stop_waiting(shard->reader);
+    }
+    return is_asked;
 }
 
 bool client_tail_begin(struct tl_client *c, uint32_t s, uint64_t sequence) {
@@ -48,9 +54,17 @@ bool client_tail_begin(struct tl_client *c, uint32_t s, uint64_t sequence) {
     int64_t now_ms = tl_now_ms();
     shard->asked_for = sequence;
     shard->asked_ms = now_ms;
+    shard->must_not_wait = false;
     shard->is_reading = is_of_use(c, s, now_ms) && ask(c, shard, now_ms);
     shard->read_status = TL_E_BUSY;
     return shard->is_reading;
+}
+
+void client_tail_stop_waiting(struct client_shard *shard) {
+    shard->must_not_wait = true;
+    if (shard->is_reading) {
+        tl_direct_stop_waiting(shard->reader);
+    }
 }
 
 void client_tail_leave(struct client_shard *shard) {

@@ -41,13 +41,14 @@ void client_weights_done(struct client_weights *w) {
     *w = (struct client_weights){.front = NULL};
 }
 
-/* A head may be a step behind the tail that weights came from before: within an epoch
- * nobody's weights go back. */
+/* A head may be a step behind the tail that weights came from before, or one that was
+ * frozen an epoch: nobody's weights go back. */
 static bool has_arrived(const struct client_shard *shard) {
     const struct tl_direct_result *r = client_pulled(shard);
-    bool is_older =
-        r->held.epoch == shard->held.epoch && r->held.version < shard->held.version;
-    return r->has_weights && (shard->held.version == TL_VERSION_NONE || !is_older);
+    const struct tl_direct_held *held = &shard->held;
+    bool is_older = r->held.epoch < held->epoch ||
+                    (r->held.epoch == held->epoch && r->held.version < held->version);
+    return r->has_weights && (held->version == TL_VERSION_NONE || !is_older);
 }
 
 /* Is there something new, and a slice for every shard? */

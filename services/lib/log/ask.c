@@ -73,7 +73,7 @@ static int ask_pull(struct tl_direct *d) {
         h.incarnation = d->request.incarnation;
         h.sequence = d->request.sequence;
     }
-    if (d->push_settled && d->result.status == 0) {
+    if (direct_is_taken(d)) {
         h.sequence = d->request.sequence; /* only weights that have it in them */
     }
     h.read_version = direct_version_held(d);

@@ -61,8 +61,10 @@ struct tl_direct {
  * than the shard's: equal numbers then mean nothing. */
 uint64_t direct_version_held(const struct tl_direct *d);
 
-/* judge.c: is a pull to be answered only when there is something newer? After a
- * gradient that was not taken, only if the open step has this worker's part. */
+/* judge.c: has the gradient been taken, now or before? */
+bool direct_is_taken(const struct tl_direct *d);
+/* Is a pull to be answered only when there is something newer? After a gradient that
+ * was refused, only if the open step has this worker's part. */
 bool direct_waits(const struct tl_direct *d);
 
 /* ask.c: send the frame of a step; an error counts as a failed connection. */

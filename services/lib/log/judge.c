@@ -212,9 +212,19 @@ static bool was_refused(const struct tl_direct *d) {
     return d->result.status != 0 && d->result.status != TL_E_DUPLICATE;
 }
 
+bool direct_is_taken(const struct tl_direct *d) {
+    return d->push_settled && !was_refused(d);
+}
+
 bool direct_waits(const struct tl_direct *d) {
-    return d->request.only_newer ||
-           (d->push_settled && (d->result.status == 0 || has_part_in_open_step(d)));
+    return d->request.only_newer || direct_is_taken(d) ||
+           (d->push_settled && has_part_in_open_step(d));
+}
+
+/* sync: a gradient that had arrived before, perhaps in the step that is still open. */
+static bool may_be_in_open_step(const struct tl_direct *d) {
+    return d->welcome.consistency == TL_SYNC && d->asked == TL_KIND_PUSH_PULL &&
+           d->result.status == TL_E_DUPLICATE;
 }
 
 /* No weights came: is there reason to ask (again)? A caller whose weights are of
@@ -227,8 +237,9 @@ static bool wants_more(const struct tl_direct *d, int status) {
     if (d->result.ended || d->stop_waiting) {
         return false;
     }
-    return status == TL_E_NOTMODIFIED ? direct_waits(d) || holds_none
-                                      : has_part_in_open_step(d);
+    return status == TL_E_NOTMODIFIED
+               ? direct_waits(d) || holds_none
+               : has_part_in_open_step(d) || may_be_in_open_step(d);
 }
 
 static int judge_weights(struct tl_direct *d, const struct tl_header *reply) {

@@ -109,7 +109,8 @@ static bool decode_body(const json_t *object, struct tl_member_entry *e) {
         state <= TL_MEMBER_LEAVING && pid <= INT32_MAX &&
         get_text(object, "address", e->address, sizeof(e->address)) &&
         get_text(object, "http", e->http, sizeof(e->http)) &&
-        get_text(object, "tail", e->tail, sizeof(e->tail)) &&
+        (json_object_get(object, "tail") == NULL || /* of an earlier version */
+         get_text(object, "tail", e->tail, sizeof(e->tail))) &&
         get_text(object, "incarnation", incarnation, sizeof(incarnation)) &&
         parse_decimal(incarnation, strlen(incarnation), UINT64_MAX, &e->incarnation);
     if (is_good) {

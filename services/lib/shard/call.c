@@ -8,7 +8,7 @@
 #include <time.h>
 
 #define TRIES        10u
-#define PAUSE_US     500
+#define PAUSE_NS     500000
 #define WAIT_MOST_MS 1000
 
 void server_call_prepare(const struct server *s, struct server_call *c) {
@@ -43,7 +43,7 @@ static int say_hello(struct server_call *c, struct tl_link *link) {
  * is refused. */
 int server_call(struct server_call *c) {
     struct tl_link *link = NULL;
-    const struct timespec pause = {.tv_nsec = PAUSE_US * 1000};
+    const struct timespec pause = {.tv_nsec = PAUSE_NS};
     int rc = tl_link_new(&link);
     for (unsigned i = 0; i < TRIES && link != NULL; i++) {
         rc = say_hello(c, link);

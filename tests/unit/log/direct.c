@@ -379,6 +379,23 @@ static void a_second_part_of_a_step_waits_for_the_next(void **state) {
     fake_shard_stop(&shard);
 }
 
+/* It arrived before its server died, and waits in the successor's open step: the
+ * weights that come have to have it in them, not be those that it was computed from. */
+static void a_duplicate_in_sync_is_waited_for_by_name(void **state) {
+    (void)state;
+    shard.consistency = 1;
+    struct tl_direct *d = new_member();
+    shard.settled = 21;
+    shard.plan = commit_at_second_pull;
+    assert_int_equal(perform(d, push_request(TL_DIRECT_PUSH_PULL, 21)), 0);
+    assert_int_equal(tl_direct_result(d)->status, TL_E_DUPLICATE);
+    assert_int_equal(shard.asked[TL_KIND_PULL], 2);
+    assert_int_equal(shard.pulled_sequence, 21);
+    assert_weights_of(11);
+    tl_direct_free(d);
+    fake_shard_stop(&shard);
+}
+
 static void waiting_stops_when_the_job_has_ended(void **state) {
     (void)state;
     struct tl_direct *d = new_member();
@@ -633,6 +650,7 @@ int main(void) {
         cmocka_unit_test_setup(an_older_epoch_is_never_gone_back_to, start_shard),
         cmocka_unit_test_setup(a_step_is_waited_for, start_shard),
         cmocka_unit_test_setup(a_second_part_of_a_step_waits_for_the_next, start_shard),
+        cmocka_unit_test_setup(a_duplicate_in_sync_is_waited_for_by_name, start_shard),
         cmocka_unit_test_setup(waiting_stops_when_the_job_has_ended, start_shard),
         cmocka_unit_test_setup(refusals_are_results, start_shard),
         cmocka_unit_test_setup(weights_may_be_left_out_and_fetched_after_all,
