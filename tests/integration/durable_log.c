@@ -395,9 +395,8 @@ static void half_a_record_is_none(struct kind *k) {
         struct tl_log *log = open_with(&config);
         struct tl_appender *a = NULL;
         must(tl_appender_new(log, 0, 1, &a));
-        struct tl_header h = push_header(1, count);
         for (uint64_t n = 1;; n++) { /* until it is killed */
-            h.sequence = n;
+            struct tl_header h = push_header(n, count);
             while (tl_appender_put(a, &h, gradient_of(n, count)) == TL_E_BUSY) {
                 await_fd(tl_appender_fd(a), tl_now_ms() + DEADLINE);
             }
@@ -696,6 +695,7 @@ static void nobody_there(void **state) {
         assert_int_equal(tl_log_create(log, start_ms + 700, note, sizeof(note)),
                          TL_E_UNAVAILABLE);
         assert_true(tl_now_ms() - start_ms < 5000);
+        assert_non_null(strstr(tl_error_text(), port)); /* who was not reached */
         tl_log_close(log);
     }
 }

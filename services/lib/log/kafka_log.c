@@ -46,9 +46,13 @@ static bool means_denied(rd_kafka_resp_err_t error) {
            error == RD_KAFKA_RESP_ERR__SSL;
 }
 
+/* That all are down says less than what was said of each before. */
 static void on_error(rd_kafka_t *handle, int error, const char *reason, void *opaque) {
     (void)handle;
     struct kafka_state *s = opaque;
+    if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+        return;
+    }
     (void)pthread_mutex_lock(&s->lock);
     s->is_denied = s->is_denied || means_denied(error);
     (void)snprintf(s->trouble, sizeof(s->trouble), "%s", reason);

@@ -17,7 +17,8 @@
 /* ---- one order and its answer -------------------------------------------------------
  */
 
-/* The result, or NULL with the reason in tl_fail(). */
+/* The result, or NULL with the reason in tl_fail(). librdkafka may give up a little
+ * before us, and knows less of why. */
 static rd_kafka_event_t *await(struct tl_log *log, rd_kafka_t *handle,
                                rd_kafka_queue_t *queue, int64_t deadline_ms,
                                int *ret_rc) {
@@ -25,9 +26,12 @@ static rd_kafka_event_t *await(struct tl_log *log, rd_kafka_t *handle,
     for (;;) {
         char why[256];
         rd_kafka_event_t *event = rd_kafka_queue_poll(queue, LOOK_MS);
-        if (event != NULL) {
+        bool is_over = event != NULL || tl_now_ms() >= deadline_ms;
+        if (event != NULL &&
+            rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__TIMED_OUT) {
             return event;
         }
+        rd_kafka_event_destroy(event);
         (void)rd_kafka_poll(handle, 0);
         bool is_denied = kafka_state_get(&d->state, why, sizeof(why));
         if (is_denied) {
@@ -36,7 +40,7 @@ static rd_kafka_event_t *await(struct tl_log *log, rd_kafka_t *handle,
                 why);
             return NULL;
         }
-        if (tl_now_ms() >= deadline_ms) {
+        if (is_over) {
             *ret_rc = tl_fail(TL_E_UNAVAILABLE, "Kafka was not reached: %s",
                               why[0] != '\0' ? why : "no answer in time");
             return NULL;
