@@ -202,7 +202,7 @@ int main(void) {
         return 0;
     }
     static struct training t;
-    training_init(&t, dir);
+    training_init(&t, dir, "fashion-cnn");
     size_t examples = tl_dataset_count(t.train);
     bool ok = compare_curves(&t);
     ok = run_job(dir, examples) && ok;

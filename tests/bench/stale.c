@@ -2,20 +2,21 @@
  * they computed is folded when it is back: which policy for stale gradients costs
  * least?
  *
- *   stale [SEEDS [BACKLOG...]]   default: 1 seed, backlogs of 200 and 500
+ *   stale [MODEL [SEEDS [BACKLOG...]]]   default: fashion-cnn, 1 seed, 200 and 500
  *
- * The paper's CNN, two async workers, momentum 0.9, 2,500 gradients in all. After 1,000
- * the workers compute a backlog of gradients on the weights of that moment, which are
- * then folded in a row; the rest as before. A backlog of 200 is what 15 seconds of
- * three minutes are: the default policy has to be within 0.5 points there. `wait` is
- * what workers that do not go on would reach: as many gradients fewer.
+ * The paper's CNN (or another of examples/models), two async workers, momentum 0.9,
+ * 2,500 gradients in all. After 1,000 the workers compute a backlog of gradients on the
+ * weights of that moment, which are then folded in a row; the rest as before. A backlog
+ * of 200 is what 15 seconds of three minutes are: the default policy has to be within
+ * 0.5 points there. `wait` is what workers that do not go on would reach: as many
+ * gradients fewer.
  *
  * Accuracy is the mean of the last EVALUATIONS of a run: with a constant learning rate
  * neighbouring updates differ by more than policies do. Each run is compared with the
  * one of its seed that had no outage; mean and 95 % interval (Student) over the seeds.
  *
  * Without a clock: what depends on the log alone. Runs go side by side, one for each
- * processor. It needs all of Fashion-MNIST (training.h); a run takes some 10 s. */
+ * processor. It needs all of Fashion-MNIST (training.h); a seed takes minutes. */
 #include "training.h"
 
 #include <inttypes.h>
@@ -25,8 +26,8 @@
 #define WORKERS      2
 #define GRADIENTS    2500u
 #define BEFORE       1000u
-#define EVALUATIONS  5u
-#define BETWEEN      20u /* gradients, of two evaluations */
+#define EVALUATIONS  4u
+#define BETWEEN      25u /* gradients, of two evaluations */
 #define SEEDS_MAX    31
 #define BACKLOGS_MAX 8
 #define BACKLOG_MOST (GRADIENTS - BEFORE - EVALUATIONS * BETWEEN)
@@ -39,31 +40,34 @@ struct policy {
     const char *name;
     struct tl_stale stale;
     uint64_t max_staleness;
-    bool waits; /* workers compute nothing meanwhile */
 };
 
 static const struct policy policies[] = {
-    {"apply", {.policy = TL_STALE_APPLY}, 0, false},
-    {"backlog", {.policy = TL_STALE_BACKLOG}, 0, false},
-    {"inverse", {.policy = TL_STALE_INVERSE}, 0, false},
-    {"gap", {.policy = TL_STALE_GAP}, 0, false},
-    {"delay", {.policy = TL_STALE_DELAY, .lambda = 0.04}, 0, false},
-    {"clip", {.policy = TL_STALE_CLIP, .norm = 0.1}, 0, false},
-    {"elastic", {.policy = TL_STALE_ELASTIC, .alpha = 0.5}, 0, false},
-    {"drop", {.policy = TL_STALE_APPLY}, DROP_AFTER, false},
-    {"wait", {.policy = TL_STALE_APPLY}, 0, true},
+    {"apply", {.policy = TL_STALE_APPLY}, 0},
+    {"backlog", {.policy = TL_STALE_BACKLOG}, 0},
+    {"inverse", {.policy = TL_STALE_INVERSE}, 0},
+    {"gap", {.policy = TL_STALE_GAP}, 0},
+    {"delay", {.policy = TL_STALE_DELAY, .lambda = 0.04}, 0},
+    {"clip", {.policy = TL_STALE_CLIP, .norm = 0.1}, 0},
+    {"elastic", {.policy = TL_STALE_ELASTIC, .alpha = 0.5}, 0},
+    {"drop", {.policy = TL_STALE_APPLY}, DROP_AFTER},
 };
 #define POLICIES (sizeof(policies) / sizeof(policies[0]))
+#define WAIT     POLICIES /* workers that compute nothing meanwhile */
+#define ROWS     (POLICIES + 1)
 
-/* Which runs there are, and what came out; shared by the processes that make them. The
- * first of a seed has no outage. */
+/* Which runs there are, and what came out; shared by the processes that make them. */
 struct plan {
     size_t seeds, backlog_count;
     uint64_t backlogs[BACKLOGS_MAX];
     _Atomic size_t next;
     double undisturbed[SEEDS_MAX];
-    double accuracy[BACKLOGS_MAX][POLICIES][SEEDS_MAX];
+    double accuracy[BACKLOGS_MAX][ROWS][SEEDS_MAX];
 };
+
+static const char *row_name(size_t row) {
+    return row == WAIT ? "wait" : policies[row].name;
+}
 
 /* ---- one run ------------------------------------------------------------------- */
 
@@ -86,57 +90,71 @@ static void outage(struct training *t, uint64_t backlog) {
     }
 }
 
-static double run(struct training *t, const struct policy *p, uint64_t seed,
-                  uint64_t backlog) {
-    const struct tl_fold_config config = {
-        .optimizer = {.kind = TL_SGD, .learning_rate = 0.01, .momentum = 0.9},
-        .workers = WORKERS,
-        .stale = p->stale,
-        .max_staleness = p->max_staleness,
-    };
+/* From the outage on: `backlog` gradients are computed during it, `left` after it. */
+static double go_on(struct training *t, uint64_t backlog, uint64_t left) {
     double sum = 0.0;
-    training_begin(t, config, seed, WORKERS);
-    train(t, BEFORE);
-    outage(t, p->waits ? 0 : backlog);
-    train(t, GRADIENTS - BEFORE - backlog - EVALUATIONS * BETWEEN);
+    outage(t, backlog);
+    train(t, left - EVALUATIONS * BETWEEN);
     for (uint32_t i = 0; i < EVALUATIONS; i++) {
         train(t, BETWEEN);
         training_read(t, 0);
         sum += training_accuracy(t);
     }
-    training_end(t);
     return sum / EVALUATIONS;
 }
 
-/* ---- all of them --------------------------------------------------------------- */
-
-/* False: there are no more. */
-static bool take_one(struct training *t, struct plan *p) {
-    size_t at = atomic_fetch_add(&p->next, 1);
-    size_t seed = at % p->seeds;
-    size_t arm = at / p->seeds;
-    if (arm > POLICIES * p->backlog_count) {
-        return false;
+/* In a process of its own, which begins with all that was trained here. */
+static void branch(struct training *t, uint64_t backlog, uint64_t left,
+                   const char *name, double *ret_accuracy) {
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        *ret_accuracy = go_on(t, backlog, left);
+        (void)fprintf(stderr, "%s, seed %" PRIu64 ", backlog %" PRIu64 ": %.4f\n", name,
+                      t->seed, GRADIENTS - BEFORE - left, *ret_accuracy);
+        _exit(0);
     }
-    bool is_disturbed = arm > 0;
-    size_t policy = is_disturbed ? (arm - 1) % POLICIES : 0;
-    size_t at_backlog = is_disturbed ? (arm - 1) / POLICIES : 0;
-    uint64_t backlog = is_disturbed ? p->backlogs[at_backlog] : 0;
-    double got = run(t, &policies[policy], seed + 1, backlog);
-    *(is_disturbed ? &p->accuracy[at_backlog][policy][seed] : &p->undisturbed[seed]) =
-        got;
-    (void)fprintf(stderr, "%s, backlog %" PRIu64 ", seed %zu: %.4f\n",
-                  policies[policy].name, backlog, seed + 1, got);
-    return true;
+    if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0) {
+        bench_die("a run failed");
+    }
 }
+
+/* All runs of a seed and a policy: they are one until the outage. */
+static void run(struct training *t, struct plan *p, size_t policy, size_t seed) {
+    const struct tl_fold_config config = {
+        .optimizer = {.kind = TL_SGD, .learning_rate = 0.01, .momentum = 0.9},
+        .workers = WORKERS,
+        .stale = policies[policy].stale,
+        .max_staleness = policies[policy].max_staleness,
+    };
+    const uint64_t left = GRADIENTS - BEFORE;
+    training_begin(t, config, seed + 1, WORKERS);
+    train(t, BEFORE);
+    for (size_t b = 0; b < p->backlog_count; b++) {
+        branch(t, p->backlogs[b], left - p->backlogs[b], row_name(policy),
+               &p->accuracy[b][policy][seed]);
+    }
+    if (policies[policy].stale.policy == DEFAULT) { /* the others' are the same */
+        branch(t, 0, left, "no outage", &p->undisturbed[seed]);
+        for (size_t b = 0; b < p->backlog_count; b++) {
+            branch(t, 0, left - p->backlogs[b], row_name(WAIT),
+                   &p->accuracy[b][WAIT][seed]);
+        }
+    }
+    training_end(t);
+}
+
+/* ---- all of them --------------------------------------------------------------- */
 
 static void make_runs(struct training *t, struct plan *p) {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     for (long i = 0; i < processors; i++) {
         pid_t pid = fork();
+        size_t at = 0;
+        while (pid == 0 && (at = p->next++) < p->seeds * POLICIES) {
+            run(t, p, at % POLICIES, at / POLICIES);
+        }
         if (pid == 0) {
-            while (take_one(t, p)) {
-            }
             _exit(0);
         }
         if (pid < 0) {
@@ -145,7 +163,7 @@ static void make_runs(struct training *t, struct plan *p) {
     }
     int status = 0;
     while (wait(&status) > 0) {
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        if (status != 0) {
             bench_die("a process that made runs failed");
         }
     }
@@ -178,11 +196,11 @@ static struct figure figure_of(const double *values, size_t count) {
 }
 
 /* Points above the run of the same seed without an outage. */
-static struct figure points(const struct plan *p, size_t backlog, size_t policy) {
+static struct figure points(const struct plan *p, size_t backlog, size_t row) {
     double differences[SEEDS_MAX];
     for (size_t seed = 0; seed < p->seeds; seed++) {
         differences[seed] =
-            100.0 * (p->accuracy[backlog][policy][seed] - p->undisturbed[seed]);
+            100.0 * (p->accuracy[backlog][row][seed] - p->undisturbed[seed]);
     }
     return figure_of(differences, p->seeds);
 }
@@ -199,8 +217,8 @@ static void print_table(const struct plan *p) {
     for (size_t b = 0; b < p->backlog_count; b++) {
         printf("---:|");
     }
-    for (size_t i = 0; i < POLICIES; i++) {
-        printf("\n| `%s` |", policies[i].name);
+    for (size_t i = 0; i < ROWS; i++) {
+        printf("\n| `%s` |", row_name(i));
         for (size_t b = 0; b < p->backlog_count; b++) {
             struct figure f = points(p, b, i);
             printf(" %+.2f ± %.2f |", f.mean, f.half);
@@ -213,8 +231,7 @@ static bool judge(const struct plan *p) {
     bool ok = true;
     for (size_t b = 0; b < p->backlog_count; b++) {
         for (size_t i = 0; i < POLICIES; i++) {
-            bool is_default = !policies[i].waits && policies[i].max_staleness == 0 &&
-                              policies[i].stale.policy == DEFAULT;
+            bool is_default = policies[i].stale.policy == DEFAULT;
             if (!is_default || p->backlogs[b] > GOAL_BACKLOG) {
                 continue;
             }
@@ -230,7 +247,8 @@ static bool judge(const struct plan *p) {
 }
 
 static void usage(void) {
-    bench_die("stale [SEEDS [BACKLOG...]]: at most 31 seeds, 8 backlogs of up to 1400");
+    bench_die("stale [MODEL [SEEDS [BACKLOG...]]]: at most 31 seeds, 8 backlogs of up "
+              "to 1400");
 }
 
 static uint64_t number(const char *text, uint64_t most) {
@@ -248,15 +266,15 @@ static struct plan *new_plan(int argc, char **argv) {
     if (p == MAP_FAILED) {
         bench_die("no memory");
     }
-    p->seeds = argc > 1 ? number(argv[1], SEEDS_MAX) : 1;
+    p->seeds = argc > 2 ? number(argv[2], SEEDS_MAX) : 1;
     p->backlogs[0] = GOAL_BACKLOG;
     p->backlogs[1] = 500;
-    p->backlog_count = argc > 2 ? (size_t)argc - 2 : 2;
+    p->backlog_count = argc > 3 ? (size_t)argc - 3 : 2;
     if (p->backlog_count > BACKLOGS_MAX) {
         usage();
     }
-    for (int i = 2; i < argc; i++) {
-        p->backlogs[i - 2] = number(argv[i], BACKLOG_MOST);
+    for (int i = 3; i < argc; i++) {
+        p->backlogs[i - 3] = number(argv[i], BACKLOG_MOST);
     }
     return p;
 }
@@ -270,7 +288,7 @@ int main(int argc, char **argv) {
                "fashion-mnist): not run\n");
         return 0;
     }
-    training_init(&t, dir);
+    training_init(&t, dir, argc > 1 ? argv[1] : "fashion-cnn");
     make_runs(&t, p);
     print_table(p);
     return judge(p) ? 0 : 1;

@@ -1,7 +1,7 @@
 /* training.h - training without processes, for benchmarks: nn computes what workers
  * would, the fold applies it, in the order that the benchmark says.
  *
- * All of Fashion-MNIST and the paper's CNN; one seed gives one run. */
+ * All of Fashion-MNIST and a model of examples/models; one seed gives one run. */
 #ifndef THROUGHLINE_TESTS_TRAINING_H
 #define THROUGHLINE_TESTS_TRAINING_H
 
@@ -86,12 +86,15 @@ static inline float *training_floats(size_t count) {
 }
 
 /* Data and model; lives as long as the process. */
-static inline void training_init(struct training *t, const char *dir) {
-    json_t *model =
-        json_load_file(TL_SOURCE_DIR "/examples/models/fashion-cnn.json", 0, NULL);
+static inline void training_init(struct training *t, const char *dir,
+                                 const char *model_name) {
+    char file[4200];
+    (void)snprintf(file, sizeof(file), TL_SOURCE_DIR "/examples/models/%s.json",
+                   model_name);
+    json_t *model = json_load_file(file, 0, NULL);
     *t = (struct training){.train = training_load(dir, "train"),
                            .test = training_load(dir, "t10k")};
-    training_must(tl_nn_new(model, "fashion-cnn.json", TRAINING_EVALUATED, &t->nn));
+    training_must(tl_nn_new(model, file, TRAINING_EVALUATED, &t->nn));
     t->gradient = training_floats(tl_nn_parameters(t->nn));
     t->inputs = training_floats(TRAINING_EVALUATED * tl_nn_inputs(t->nn));
     for (size_t w = 0; w < TRAINING_WORKERS_MAX; w++) {
