@@ -10,7 +10,7 @@
 
 #define POLL_MAX 256u
 
-static const int tick_ms = 20;
+static const int tick_ms = 5;
 static const int64_t rate_over_ms = 2000;
 /* Services wind down by themselves within 15 s of the end; a last evaluation and a last
  * snapshot may come before it. */

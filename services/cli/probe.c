@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t ask_every_ms = 20;
-static const int64_t retry_after_ms = 50;
+static const int64_t ask_every_ms = 10;
+static const int64_t retry_after_ms = 5;
 static const int64_t answer_within_ms = 2000;
 
 enum shard_state { IDLE, GREETING, ASKING, GREETED };
