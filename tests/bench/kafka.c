@@ -10,7 +10,7 @@
 #include "throughline/log.h"
 #include "throughline/service.h"
 
-#include "bench.h"
+#include "bench_kafka.h"
 
 #include <inttypes.h>
 #include <librdkafka/rdkafka.h>
@@ -20,27 +20,15 @@
 #define GRADIENTS 40u
 #define COUNT     812000u /* values: 3.25 MB as float32 */
 #define IN_FLIGHT 4u
-#define PORT      "19392"
 
 #define PATH_GOAL 0.85
 #define BF16_GOAL 1.7
 #define INT8_GOAL 3.0
 #define READ_GOAL 0.60
 
-static char directory[] = "/tmp/tl-bench-kafka-XXXXXX";
-static const char url[] = "kafka://127.0.0.1:" PORT;
 static float *gradient;
 static uint8_t *encoded;
 static unsigned runs;
-
-static void kafka(const char *what) {
-    const char *argv[] = {"throughline", "kafka",  what, "--dir",
-                          directory,     "--port", PORT, NULL};
-    char text[4096];
-    int fd = -1;
-    pid_t pid = bench_start(argv, &fd);
-    bench_finish(pid, fd, text, sizeof(text));
-}
 
 /* ---- our path ----------------------------------------------------------------------
  */
@@ -78,7 +66,7 @@ static void new_fold(struct path *p) {
 static void open_path(struct path *p) {
     char note[512];
     const struct tl_log_config config = {
-        .url = url,
+        .url = BENCH_KAFKA_URL,
         .job = "bench",
         .run = p->run,
         .identity = tl_log_identity("bench", p->run, 1),
@@ -198,7 +186,7 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
 
 static rd_kafka_t *handle(rd_kafka_type_t type, rd_kafka_conf_t *conf) {
     char why[256];
-    set(conf, "bootstrap.servers", "127.0.0.1:" PORT);
+    set(conf, "bootstrap.servers", "127.0.0.1:" BENCH_KAFKA_PORT);
     rd_kafka_t *h = rd_kafka_new(type, conf, why, sizeof(why));
     if (h == NULL) {
         bench_die(why);
@@ -318,13 +306,13 @@ int main(void) {
     double ratios[4][ROUNDS];
     gradient = malloc(COUNT * sizeof(float));
     encoded = malloc(tl_codec_size(TL_ENCODING_BF16, COUNT, 0)); /* int8: half of it */
-    if (gradient == NULL || encoded == NULL || mkdtemp(directory) == NULL) {
-        bench_die("no memory, or no temporary directory");
+    if (gradient == NULL || encoded == NULL) {
+        bench_die("no memory");
     }
     for (uint32_t i = 0; i < COUNT; i++) {
         gradient[i] = (float)(i % 1000) * 1e-6F;
     }
-    kafka("up");
+    bench_kafka_start();
     for (int i = 0; i < ROUNDS; i++) {
         struct path p;
         double bare_again = 0.0;
@@ -341,8 +329,7 @@ int main(void) {
         ratios[2][i] = rates[2][i] / rates[0][i];
         ratios[3][i] = rates[3][i] / bare_again;
     }
-    kafka("down");
-    bench_remove_tree(directory);
+    bench_kafka_stop();
     bool ok = tell("f32", "a bare pair", bench_median(rates[0], ROUNDS), ratios[0],
                    PATH_GOAL);
     ok =
