@@ -94,7 +94,7 @@ static void outage(struct training *t, uint64_t backlog) {
 static double go_on(struct training *t, uint64_t backlog, uint64_t left) {
     double sum = 0.0;
     outage(t, backlog);
-    train(t, left - EVALUATIONS * BETWEEN);
+    train(t, left - (uint64_t)EVALUATIONS * BETWEEN);
     for (uint32_t i = 0; i < EVALUATIONS; i++) {
         train(t, BETWEEN);
         training_read(t, 0);
