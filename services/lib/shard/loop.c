@@ -100,11 +100,15 @@ static void epoch_done(uv_work_t *work, int status) {
     }
 }
 
-/* Take an epoch above `floor` before serving (on). Tried again at each tick. */
+static void on_tick(uv_timer_t *timer);
+
+/* Take an epoch above `floor` before serving (on): at the next turn of the loop, and
+ * tried again at each tick. */
 void server_take_epoch(struct server *s, uint64_t floor) {
     s->epoch_floor = floor > s->epoch_floor ? floor : s->epoch_floor;
     s->epoch_is_due = true;
     refuse_until_ready(s, "waiting for an epoch");
+    (void)uv_timer_start(&s->tick, on_tick, 0, TICK_MS);
 }
 
 static void epoch_tick(struct server *s) {
