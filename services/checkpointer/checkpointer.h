@@ -8,6 +8,7 @@
  *   spool.c     a file between the server's pace and the store's
  *   store.c     a thread of its own: everything that waits for the store
  *   trim.c      on it too: a durable log, below the oldest snapshot that is kept
+ *   courtesy.c  both threads' priority
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
  *
@@ -228,6 +229,9 @@ bool presence_is_leaving(const struct checkpointer *c, uint32_t shard);
 void presence_announce(struct checkpointer *c, enum tl_member_state state);
 /* Say once that Redis went away or came back; take what made wake_fd readable. */
 void presence_look(struct checkpointer *c);
+
+/* courtesy.c: the calling thread works when others do not want to. */
+void step_back(void);
 
 /* loop.c */
 int checkpointer_run(struct checkpointer *c);

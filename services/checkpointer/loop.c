@@ -148,6 +148,7 @@ static void show_ages(const struct checkpointer *c, int64_t now_ms) {
 }
 
 int checkpointer_run(struct checkpointer *c) {
+    step_back();
     for (;;) {
         const int64_t now_ms = tl_now_ms();
         tl_health_beat();

@@ -11,13 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RETRY_MS    2000
-#define NICE        10 /* as of nice(1), for this thread alone */
 #define PIECE_BYTES (1u << 20)
 
 static void wake(const struct store_thread *t) {
@@ -166,9 +163,11 @@ static void carry_out(struct store_thread *t, struct upload *u) {
     u->pruned = 0;
     int r = write_snapshot(t, u);
     (void)snprintf(u->why, sizeof(u->why), "%s", r < 0 ? tl_error_text() : "");
-    u->ended_ms = tl_now_ms();
     if (r == 0) {
         prune(t, u);
+    }
+    u->ended_ms = tl_now_ms();
+    if (r == 0) {
         trim_want(t, &u->meta);
         trim_try(t);
     }
@@ -234,14 +233,6 @@ static void work_once(struct store_thread *t) {
     }
     (void)pthread_mutex_lock(&t->lock);
     wait_for_work(t);
-}
-
-/* Hashing and compressing must not take the processor from training on this machine. */
-static void step_back(void) {
-    if (setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE) != 0) {
-        tl_log_line(TL_DEBUG, "the store's thread keeps its priority", "why",
-                    strerror(errno), NULL);
-    }
 }
 
 static void *work(void *ctx) {

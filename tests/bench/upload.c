@@ -9,14 +9,24 @@
  * checkpointer, a real S3 server; this process is the worker, with ready gradients. The
  * S3 server shares the machine here, which it does not elsewhere: it gets only the
  * processor time that nobody else wants. What the first snapshots touch for the
- * first time is no part of it. */
+ * first time is no part of it.
+ *
+ * What of the ratio is owed to that sharing alone a control shows: the same steps in
+ * the same run, with neither checkpointer nor S3 server, beside a plain load: a process
+ * that copies memory with the time that nobody else wants, as many bytes as a snapshot
+ * moves on its way (PASSES over the state) in the time that one took. */
 #include "throughline/client.h"
 
 #include "bench_s3.h"
 
+#include <sched.h>
 #include <signal.h>
 
-enum { STEPS = 2000, WARM_UP = 450 };
+enum { STEPS = 2000, WARM_UP = 450, CONTROLS = 600 };
+
+/* To the socket and from it, to the spool and from it, SHA-256, XXH3, to the S3
+ * server's socket and from it, its SHA-256, to its file. */
+enum { PASSES = 10, PIECE = 1 << 20, PIECES = 104 };
 
 #define P99_GOAL   1.05
 #define STALL_GOAL 1.0
@@ -75,7 +85,7 @@ static double unix_now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void take_steps(const char *server, struct step *steps) {
+static void take_steps(const char *server, struct step *steps, int count) {
     const struct tl_client_config config = {
         .servers = server, .job = "bench", .run = "bench", .patience_ms = 60000};
     struct tl_client *client = NULL;
@@ -86,7 +96,7 @@ static void take_steps(const char *server, struct step *steps) {
     if (gradient == NULL) {
         bench_die("no memory for a gradient");
     }
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < count; i++) {
         steps[i].at = unix_now();
         const double start = bench_now();
         check(tl_client_push_pull(client, joined.next_sequence++, gradient, NULL));
@@ -94,6 +104,57 @@ static void take_steps(const char *server, struct step *steps) {
     }
     free(gradient);
     tl_client_free(client);
+}
+
+/* ---- the control ----------------------------------------------------------------- */
+
+/* Copies the state's bytes PASSES times in every `seconds`, until it is killed. */
+static void load(double seconds) {
+    const struct sched_param none = {0};
+    const double pause = seconds / PASSES / PIECES;
+    char *from = calloc(PIECES, PIECE);
+    char *to = calloc(PIECES, PIECE);
+    if (from == NULL || to == NULL || sched_setscheduler(0, SCHED_IDLE, &none) != 0) {
+        bench_die("no plain load");
+    }
+    double due = bench_now();
+    for (size_t i = 0;; i = (i + 1) % PIECES) {
+        memcpy(to + i * PIECE, from + i * PIECE, PIECE);
+        due += pause;
+        const double early = due - bench_now();
+        if (early > 0.0) {
+            (void)usleep((useconds_t)(early * 1e6));
+        }
+    }
+}
+
+static double quantile_of(double *values, size_t n, double share) {
+    qsort(values, n, sizeof(values[0]), bench_compare);
+    return values[(size_t)((double)(n - 1) * share)];
+}
+
+static void control(const char *server, double seconds) {
+    static struct step steps[2][CONTROLS];
+    double ms[2][CONTROLS];
+    for (int loaded = 0; loaded < 2; loaded++) {
+        const pid_t pid = loaded ? fork() : 0;
+        if (loaded && pid == 0) {
+            load(seconds);
+        }
+        take_steps(server, steps[loaded], CONTROLS);
+        if (loaded) {
+            (void)kill(pid, SIGKILL);
+            (void)waitpid(pid, NULL, 0);
+        }
+        for (int i = 0; i < CONTROLS; i++) {
+            ms[loaded][i] = steps[loaded][i].ms;
+        }
+    }
+    const double calm = quantile_of(ms[0], CONTROLS, 0.99);
+    const double busy = quantile_of(ms[1], CONTROLS, 0.99);
+    printf("bench upload: control: p99 %.1f ms beside a plain load, %.1f ms without, "
+           "ratio %.2f\n",
+           busy, calm, busy / calm);
 }
 
 /* ---- what the logs say ----------------------------------------------------------- */
@@ -105,9 +166,11 @@ static double line_time(const char *line) {
     return rest == NULL ? 0.0 : (double)timegm(&utc) + strtod(rest, NULL);
 }
 
-/* Marks the steps that touch an upload; returns how many uploads there were. */
-static int mark(const char *log, struct step *steps) {
+/* Marks the steps that touch an upload, from the question for the state to the store's
+ * last answer; returns how many uploads there were, and how long they took. */
+static int mark(const char *log, struct step *steps, double *ret_seconds) {
     char line[4096];
+    double seconds = 0.0;
     int uploads = 0;
     FILE *f = fopen(log, "re");
     while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
@@ -122,8 +185,10 @@ static int mark(const char *log, struct step *steps) {
             steps[i].during =
                 steps[i].during || (finished > begin && steps[i].at < end);
         }
+        seconds += end - begin;
         uploads++;
     }
+    *ret_seconds = seconds / (uploads > 0 ? uploads : 1);
     if (f != NULL) {
         (void)fclose(f);
     }
@@ -160,9 +225,8 @@ static double quantile(const struct step *steps, bool during, double share,
     if (n == 0) {
         bench_die(during ? "no step during an upload" : "no step between uploads");
     }
-    qsort(values, n, sizeof(values[0]), bench_compare);
     *ret_count = n;
-    return values[(size_t)((double)(n - 1) * share)];
+    return quantile_of(values, n, share);
 }
 
 static bool report(const struct step *steps, int uploads, double stall) {
@@ -213,10 +277,13 @@ int main(void) {
         "--http=off",      servers, NULL};
     const pid_t server = start_service(server_argv, server_log);
     const pid_t checkpointer = start_service(checkpointer_argv, checkpointer_log);
-    take_steps(socket, steps);
+    double seconds = 0.0;
+    take_steps(socket, steps, STEPS);
     stop_service(checkpointer);
+    const int uploads = mark(checkpointer_log, steps, &seconds);
+    bench_s3_call("stop", false);
+    control(socket, seconds);
     stop_service(server);
-    const int uploads = mark(checkpointer_log, steps);
     const bool passed = report(steps, uploads, longest_stall(server_log));
     bench_s3_stop(&s3);
     return passed ? 0 : 1;

@@ -56,7 +56,7 @@ static bool waits_for_its_end(const struct serve_conn *c) {
 
 /* They may all share one line: each has its part of what that has to move. */
 static bool is_too_slow(const struct serve_conn *c, uint64_t lap_ms, uint64_t lent) {
-    const uint64_t least = SERVE_LAP_MS * SERVE_SLOWEST_BYTES_PER_MS / lent;
+    const uint64_t least = (uint64_t)SERVE_LAP_MS * SERVE_SLOWEST_BYTES_PER_MS / lent;
     return c->lent_ms <= lap_ms && progress(c) - c->lap_start < least &&
            waits_for_its_end(c);
 }

@@ -66,6 +66,7 @@ static int fold(struct tl_serve *s, struct tl_record *r) {
     uint64_t start = uv_hrtime();
     int rc = tl_fold_apply(s->fold, r, &effect);
     s->stats.fold_seconds += (double)(uv_hrtime() - start) * 1e-9;
+    s->folded_ms = uv_now(s->config.loop);
     note_refusal(s, r, rc);
     if (s->config.on_record != NULL) {
         s->config.on_record(s->config.ctx, r, rc, &effect);

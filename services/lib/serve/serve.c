@@ -52,6 +52,7 @@ static void on_tick(uv_timer_t *timer) {
         serve_lent_ask_back(s, now_ms);
     } else if (TAILQ_EMPTY(&s->conns)) {
         uv_close((uv_handle_t *)&s->tick, NULL);
+        uv_close((uv_handle_t *)&s->pace, NULL);
     }
 }
 
@@ -79,7 +80,8 @@ int tl_serve_new(const struct tl_serve_config *config, struct tl_serve **ret_ser
     TAILQ_INIT(&s->stalled);
     LIST_INIT(&s->versions);
     SLIST_INIT(&s->payloads);
-    if (uv_timer_init(config->loop, &s->tick) != 0 ||
+    if (uv_timer_init(config->loop, &s->pace) != 0 ||
+        uv_timer_init(config->loop, &s->tick) != 0 ||
         uv_timer_start(&s->tick, on_tick, SERVE_TICK_MS, SERVE_TICK_MS) != 0) {
         free(s->refusals);
         free(s);

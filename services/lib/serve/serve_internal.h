@@ -25,6 +25,9 @@
 #define SERVE_PAYLOADS_MAX         16u /* gradients being received or waiting at one time */
 #define SERVE_SOCKET_BUFFER        (4 << 20)
 #define SERVE_TURN_BYTES           (1u << 20) /* of a state, in one turn of the loop */
+#define SERVE_STATE_BYTES_PER_MS   (128u << 10) /* of a state, while others train */
+#define SERVE_STATE_BURST_MS       32u          /* what may be made up for */
+#define SERVE_REST_MS              1000u        /* without a record: nobody trains */
 #define SERVE_PAGE                 4096u
 #define SERVE_SLICE_SHARED_MAX     (64u << 20)  /* larger ones go through the socket */
 #define SERVE_SHARED_MAX           (512u << 20) /* of all connections */
@@ -74,6 +77,7 @@ struct serve_reply {
     uv_buf_t rest; /* of the piece before it, not yet taken */
     bool checksum, trailer_sent, close_after;
     uint64_t length;
+    uint64_t due_ms; /* BODY_CUT: of the next piece */
 };
 
 union serve_stream {
@@ -165,6 +169,8 @@ struct tl_serve {
     uint32_t conn_count, stranger_count;
     bool had_crowd;     /* of strangers, whose memory has not been given back */
     struct tl_cut *cut; /* being sent */
+    uv_timer_t pace;    /* its next piece is due */
+    uint64_t folded_ms; /* the last record */
     struct tl_serve_stats stats;
 };
 

@@ -431,6 +431,38 @@ static void a_state_is_sent_whole(void **state) {
     shard_stop(&s);
 }
 
+/* Of a shard that folds: 16 MiB of weights, at most 4 MiB at once, 128 KiB a ms. */
+enum { LARGE = 4 << 20, LEAST_MS = (LARGE * 4 - (4 << 20)) / (128 << 10) };
+
+static int take_nothing(void *ctx, const void *bytes, size_t n) {
+    (void)ctx;
+    (void)bytes;
+    (void)n;
+    return 0;
+}
+
+static void a_state_leaves_at_a_pace_while_others_train(void **state) {
+    (void)state;
+    struct shard s;
+    struct tl_fold_config config = fold_config();
+    const struct shard_options options = {.max_connections = 4, .count = LARGE};
+    config.count = LARGE;
+    shard_start_with(&s, &config, &options);
+    struct caller *saver = caller_greet(&s, TL_ROLE_CHECKPOINTER);
+    struct caller *worker = caller_join(&s, 0); /* the record that is folded */
+    const struct tl_header h = {
+        .kind = TL_KIND_SNAPSHOT, .epoch = 7, .read_version = TL_VERSION_NONE};
+    const int64_t start = now_ms();
+    assert_int_equal(tl_link_request(saver->link, &h, NULL, NULL, 0, true), 0);
+    tl_link_set_sink(saver->link, take_nothing, NULL);
+    assert_int_equal(outcome(saver), 0);
+    assert_true(tl_link_reply(saver->link)->length > LARGE * sizeof(float));
+    assert_true(now_ms() - start >= LEAST_MS);
+    caller_free(worker);
+    caller_free(saver);
+    shard_stop(&s);
+}
+
 static void drain(struct shard *s) {
     tl_serve_drain(s->serve);
 }
@@ -749,6 +781,7 @@ int main(void) {
         cmocka_unit_test(sync_answers_when_the_step_is_committed),
         cmocka_unit_test(a_pull_may_name_the_gradient_before_it),
         cmocka_unit_test(a_state_is_sent_whole),
+        cmocka_unit_test(a_state_leaves_at_a_pace_while_others_train),
         cmocka_unit_test(epochs_and_draining),
         cmocka_unit_test(a_flood_is_taken_in_at_a_pace),
         cmocka_unit_test(a_logged_gradient_is_decided_with_its_step),
