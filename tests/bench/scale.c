@@ -9,8 +9,9 @@
  * the median of several windows, which the rows of one model take in turns; the largest
  * models, which take long to set up, get one.
  *
- *   scale [LARGEST [SECONDS]]   models of up to LARGEST parameters (1,000,000), windows
- *                               of SECONDS (0.5)
+ *   scale [LARGEST [SECONDS [SMALLEST]]]
+ *       models from SMALLEST (100,000) to LARGEST parameters (1,000,000), each ten
+ * times the one before; windows of SECONDS (0.5)
  *
  * scripts/scale writes what it prints into docs/results.md. */
 #include "throughline/client.h"
@@ -288,10 +289,26 @@ static uint64_t memory_needed(const struct setup *s) {
     return s->parameters * sizeof(float) * (3 * s->workers + 2 * s->workers + 4);
 }
 
+/* With what the kernel would give up of its caches. */
+static double available_bytes(void) {
+    char line[128];
+    double kib = 0.0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        if (strncmp(line, "MemAvailable:", 13) == 0) {
+            kib = strtod(line + 13, NULL);
+        }
+    }
+    if (f == NULL || fclose(f) != 0 || kib == 0.0) {
+        bench_die("no word of how much memory there is");
+    }
+    return kib * 1024.0;
+}
+
 static bool fits(const struct setup *s) {
     static double free_bytes;
     if (free_bytes == 0.0) {
-        free_bytes = (double)sysconf(_SC_AVPHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+        free_bytes = available_bytes();
     }
     return (double)memory_needed(s) <= MEMORY_PART * free_bytes;
 }
@@ -346,6 +363,7 @@ static void measure_model(uint64_t parameters, double seconds) {
 int main(int argc, char **argv) {
     uint64_t largest = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 0.5;
+    uint64_t smallest = argc > 3 ? strtoull(argv[3], NULL, 10) : 100000;
     if (mkdtemp(directory) == NULL) {
         bench_die("no temporary directory");
     }
@@ -354,7 +372,7 @@ int main(int argc, char **argv) {
         "| CPU ms of the servers | CPU ms of the worker | MiB of a server | MiB of a "
         "worker | "
         "ratio |\n|--|--|--|--|--|--|--|--|--|--|--|--|\n");
-    for (uint64_t p = 100000; p <= largest; p *= 10) {
+    for (uint64_t p = smallest; p > 0 && p <= largest; p *= 10) {
         measure_model(p, seconds);
     }
     bench_remove_tree(directory);
