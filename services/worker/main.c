@@ -85,7 +85,7 @@ static void interrupt_client(void *ctx) {
 static int train(struct worker *w) {
     struct tl_http *http = NULL;
     char address[TL_NAME_MAX * 4] = "";
-    tl_health_ready("joining");
+    tl_health_ready("not joined yet: that takes Redis and a server of every shard");
     int rc = worker_gauges_new(&w->gauges);
     if (rc == 0) {
         rc = tl_service_http(&w->service, NULL, &http, address);
