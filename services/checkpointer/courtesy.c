@@ -8,16 +8,15 @@
 #include "checkpointer.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define NICE    10     /* as of nice(1) */
 #define TURN_NS 100000 /* the shortest there are */
 
-/* Of sched_setattr(2), for which the C library has no declaration: its first version.
- */
+/* Of sched_setattr(2), which the C library does not declare: its first version. */
 struct schedule {
     uint32_t size, policy;
     uint64_t flags;
@@ -26,10 +25,16 @@ struct schedule {
     uint64_t runtime_ns, deadline_ns, period_ns;
 };
 
+/* Never up, and nothing where somebody has chosen another policy for us. */
 void step_back(void) {
-    const struct schedule s = {.size = sizeof(s), .nice = NICE, .runtime_ns = TURN_NS};
-    if (syscall(SYS_sched_setattr, 0, &s, 0u) != 0 &&
-        setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE) != 0) {
+    struct schedule s = {0};
+    long r = syscall(SYS_sched_getattr, 0, &s, sizeof(s), 0u);
+    if (r == 0 && s.policy == SCHED_OTHER) {
+        s.nice = s.nice > NICE ? s.nice : NICE;
+        s.runtime_ns = TURN_NS;
+        r = syscall(SYS_sched_setattr, 0, &s, 0u);
+    }
+    if (r != 0) {
         tl_log_line(TL_DEBUG, "a thread keeps its priority", "why", strerror(errno),
                     NULL);
     }
