@@ -88,7 +88,7 @@ static void begin_lap(struct tl_serve *s, uint64_t now_ms) {
 void serve_lent_ask_back(struct tl_serve *s, uint64_t now_ms) {
     if (!is_buffer_wanted(s) && !s->version_is_wanted) {
         s->lap_ms = 0;
-    } else if (s->lap_ms == 0 || now_ms - s->lap_ms >= 2 * SERVE_LAP_MS) {
+    } else if (s->lap_ms == 0 || now_ms - s->lap_ms >= UINT64_C(2) * SERVE_LAP_MS) {
         begin_lap(s, now_ms); /* the first, or we stood still ourselves */
     } else if (now_ms - s->lap_ms >= SERVE_LAP_MS) {
         close_the_slow(s);
