@@ -515,10 +515,18 @@ static void fold_from_log(struct shard *s, enum tl_record_kind kind, uint32_t wo
     free(g);
 }
 
-static void two_join_and_one_contributes(struct shard *s) {
+static void join_both(struct shard *s) {
     fold_from_log(s, TL_RECORD_JOIN, 0);
     fold_from_log(s, TL_RECORD_JOIN, 1);
+}
+
+static void the_first_contributes(struct shard *s) {
     fold_from_log(s, TL_RECORD_GRADIENT, 0);
+}
+
+static void two_join_and_one_contributes(struct shard *s) {
+    join_both(s);
+    the_first_contributes(s);
 }
 
 static void the_other_contributes(struct shard *s) {
@@ -567,24 +575,19 @@ static void follow_another(struct shard *s) {
     tl_serve_set_leading(s->serve, false);
 }
 
+/* What a HELLO was answered with: WELCOME, or why not. */
+static int told(const struct caller *c) {
+    const struct tl_header *reply = tl_link_reply(c->link);
+    return reply->kind == TL_KIND_WELCOME ? 0 : reply->status;
+}
+
 static int greet_with(struct caller *c, uint32_t worker, uint16_t flags) {
     const struct tl_header header = {.worker = worker, .epoch = 7, .flags = flags};
     struct tl_hello hello = proper_hello(TL_ROLE_WORKER);
     hello.writer = 0;
     assert_int_equal(tl_link_hello(c->link, &header, &hello, c->welcome), 0);
     assert_int_equal(outcome(c), 0);
-    return tl_link_reply(c->link)->kind == TL_KIND_WELCOME
-               ? 0
-               : tl_link_reply(c->link)->status;
-}
-
-static void join_both(struct shard *s) {
-    fold_from_log(s, TL_RECORD_JOIN, 0);
-    fold_from_log(s, TL_RECORD_JOIN, 1);
-}
-
-static void the_first_contributes(struct shard *s) {
-    fold_from_log(s, TL_RECORD_GRADIENT, 0);
+    return told(c);
 }
 
 /* A replica that does not lead turns workers away, but those that only read. */
@@ -642,7 +645,6 @@ static void take_over(struct shard *s) {
     tl_serve_set_leading(s->serve, true);
 }
 
-/* What it is told: WELCOME, or why not. */
 static int greeting(const struct shard *s, enum tl_role role, uint64_t epoch,
                     uint64_t writer) {
     struct caller *c = caller_connect(s);
@@ -650,8 +652,7 @@ static int greeting(const struct shard *s, enum tl_role role, uint64_t epoch,
     hello.writer = writer;
     c->epoch = epoch;
     assert_int_equal(hello_as(c, hello, 0), 0);
-    const struct tl_header *reply = tl_link_reply(c->link);
-    int status = reply->kind == TL_KIND_WELCOME ? 0 : reply->status;
+    int status = told(c);
     caller_free(c);
     return status;
 }
