@@ -97,7 +97,7 @@ function chart(parent, { title, series, axes, bands = () => [], bars, xMost, xLa
     series: [
       { label: xLabel, value: (u, v) => (xFormat && v != null ? xFormat(u, [v])[0] : number(v, 1)) },
       ...series.map((s, i) => ({
-        label: s.label, scale: s.scale ?? Object.keys(axes)[0], stroke: s.hidden ? "transparent" : color(s.color ?? `c${i % 8}`), width: s.width ?? 2, dash: s.dash,
+        label: s.label, class: s.hidden ? "bound" : undefined, scale: s.scale ?? Object.keys(axes)[0], stroke: s.hidden ? "transparent" : color(s.color ?? `c${i % 8}`), width: s.width ?? 2, dash: s.dash,
         spanGaps: s.spanGaps ?? false, points: { show: false, size: 5 }, value: (u, v) => (s.format ?? number)(v),
         paths: bars && uPlot.paths.bars({ size: [0.8, 60] }), fill: bars && color(s.color ?? `c${i}`),
       })),
