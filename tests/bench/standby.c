@@ -4,7 +4,8 @@
  * The small model, two async workers of at most 40 gradients a second (so that it is
  * not they who keep a server from its processor), Unix sockets, everything in memory: a
  * disk is not what is measured. A server is killed again and again, and started again
- * after DOWN seconds: 0 is what no supervisor of a cluster does. The arms take turns.
+ * after DOWN seconds: 0.5 is what `throughline run` waits before it restarts what
+ * crashed, 0 what no supervisor does. The arms take turns.
  *
  * The parts of a recovery:
  *   noticed   until the process is started again
@@ -16,7 +17,7 @@
  * compute meanwhile is counted in seconds of their work, from the gradients that they
  * computed in the samples around each kill and their rate in all others.
  *
- *   standby [ROUNDS [DOWN]]   default: 1, 1; 9 rounds are 108 kills of each kind */
+ *   standby [ROUNDS [DOWN]]   default: 1, 0.5; 9 rounds are 108 kills of each kind */
 #include "throughline/report.h"
 
 #include "bench.h"
@@ -219,7 +220,7 @@ int main(int argc, char **argv) {
     static struct arm arms[] = {
         {.strategy = "checkpoint"}, {.strategy = "stateless"}, {.strategy = "hybrid"}};
     int rounds = argc > 1 ? atoi(argv[1]) : 1;
-    double down = argc > 2 ? strtod(argv[2], NULL) : 1.0;
+    double down = argc > 2 ? strtod(argv[2], NULL) : 0.5;
     if (rounds < 1 || rounds > ROUNDS_MAX || !(down >= 0.0 && down <= 60.0)) {
         bench_die("standby [ROUNDS [DOWN]]: at most 20, and 60 s");
     }
