@@ -74,8 +74,9 @@ struct tl_client_config {
     uint32_t in_flight;           /* records on their way to the log (default 4) */
     uint64_t max_pending_updates; /* since the last weights (default 1000) */
     uint64_t max_pending_bytes;   /* (default 4 GiB) */
-    /* The log takes nothing at present, and why; "": it does again. NULL: not told. */
-    void (*on_log)(void *ctx, const char *why);
+    /* A call has been waiting for a while for a server or the log, and why; "": it has
+     * what it waited for. NULL: not told. */
+    void (*on_wait)(void *ctx, const char *why);
     /* Weights to begin on while no server is there, and their version. */
     int (*begin_weights)(void *ctx, float *weights, uint64_t *ret_version);
     void *ctx;

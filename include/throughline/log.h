@@ -127,15 +127,18 @@ int64_t tl_direct_wake_ms(const struct tl_direct *d);
 /* Give the request up: the connection, whose reply nobody waits for, is closed. */
 void tl_direct_cancel(struct tl_direct *d);
 
-/* Take "nothing newer yet" for an answer (another shard said that the job has ended).
- */
 /* Servers may have moved: do not wait any longer for one that is elsewhere by now, nor
  * before the next try. */
 void tl_direct_look_again(struct tl_direct *d, int64_t now_ms);
+/* Take "nothing newer yet" for an answer (another shard said that the job has ended).
+ */
 void tl_direct_stop_waiting(struct tl_direct *d);
 
 /* Of the request completed last; borrowed until the next one is begun. */
 const struct tl_direct_result *tl_direct_result(const struct tl_direct *d);
+/* Its gradient is not in the state and will not be; also while its weights are still
+ * under way. */
+bool tl_direct_was_refused(const struct tl_direct *d);
 /* The slice and its model, or NULL before the first WELCOME; version at that time. */
 const struct tl_welcome *tl_direct_welcome(const struct tl_direct *d);
 /* Newest epoch and version seen. */

@@ -37,15 +37,6 @@ static int begin_weights(void *ctx, float *weights, uint64_t *ret_version) {
     return rc;
 }
 
-static void on_log(void *ctx, const char *why) {
-    (void)ctx;
-    if (why[0] != '\0') {
-        tl_log_line(TL_WARNING, "waiting for the log", "why", why, NULL);
-    } else {
-        tl_log_line(TL_INFO, "the log takes gradients again", NULL);
-    }
-}
-
 int worker_logged(struct worker *w, struct tl_client_config *config) {
     if (!tl_job_is_logged(&w->job)) {
         return 0;
@@ -60,8 +51,6 @@ int worker_logged(struct worker *w, struct tl_client_config *config) {
     config->max_pending_updates = w->job.max_pending_updates;
     config->max_pending_bytes = w->job.max_pending_bytes;
     config->begin_weights = begin_weights;
-    config->on_log = on_log;
-    config->ctx = w;
     int rc = tl_log_open_job(&w->job, w->service.run, w->service.redis,
                              config->parameters, &w->log);
     config->log = w->log;

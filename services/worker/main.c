@@ -46,6 +46,15 @@ static const char *or_null(const char *text) {
     return text[0] != '\0' ? text : NULL;
 }
 
+static void on_wait(void *ctx, const char *why) {
+    (void)ctx;
+    if (why[0] != '\0') {
+        tl_log_line(TL_WARNING, "waiting", "why", why, NULL);
+    } else {
+        tl_log_line(TL_INFO, "the wait is over", NULL);
+    }
+}
+
 static int open_client(struct worker *w) {
     bool has_redis = strcmp(w->service.redis, "off") != 0;
     uint64_t digest = 0;
@@ -72,6 +81,8 @@ static int open_client(struct worker *w) {
         .topk_fraction = w->job.topk_fraction,
         .ledger = or_null(w->options.ledger),
         .ledger_sync = w->job.ledger_sync,
+        .on_wait = on_wait,
+        .ctx = w,
     };
     rc = worker_logged(w, &config);
     return rc == 0 ? tl_client_open(&config, &w->client) : rc;

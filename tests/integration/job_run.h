@@ -41,6 +41,14 @@ static inline void job_assert_refused(const char *setting, const char *another,
     outcome_done(&o);
 }
 
+/* What worker 0 logged; to be freed. */
+static inline char *job_worker_log(const json_t *result) {
+    char path[PATH_MAX + 32];
+    (void)snprintf(path, sizeof(path), "%s/logs/worker-0.log",
+                   json_string_value(json_object_get(result, "out")));
+    return program_read(path);
+}
+
 /* The last sequence that worker `w` wrote into its ledger: its fourth number. */
 static inline uint64_t job_acknowledged(const json_t *result, unsigned w) {
     char path[PATH_MAX];

@@ -17,13 +17,23 @@ static void assert_survived_two_server_kills(const json_t *result) {
     job_assert_nothing_runs();
 }
 
+/* Who waits for longer than 2 s says for whom, and that it is over. */
+static void assert_worker_told_its_wait(const json_t *result) {
+    char *said = job_worker_log(result);
+    const char *waiting = strstr(said, "msg=waiting why=\"shard 0, epoch 2: ");
+    assert_non_null(waiting);
+    assert_non_null(strstr(waiting, "the wait is over"));
+    free(said);
+}
+
 static void async_checkpointing(void **state) {
     (void)state;
     json_t *result = job_run(scratch_path("async"), 120, "--monitor-every-seconds=0.3",
                              "--until=updates=4000", "--checkpoint-every-updates=100",
                              "--kill=server@updates=1500,down=1s",
-                             "--kill=server@updates=3000,down=1s", NULL);
+                             "--kill=server@updates=3000,down=3s", NULL);
     assert_survived_two_server_kills(result);
+    assert_worker_told_its_wait(result);
     json_decref(result);
 }
 

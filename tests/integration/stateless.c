@@ -135,13 +135,6 @@ static void assert_verified(const json_t *result) {
     assert_true(number(result, "lost") == 0);
 }
 
-static char *worker_log(const json_t *result) {
-    char path[PATH_MAX + 32];
-    (void)snprintf(path, sizeof(path), "%s/logs/worker-0.log",
-                   json_string_value(json_object_get(result, "out")));
-    return program_read(path);
-}
-
 /* ---- runs with kills ---------------------------------------------------------------
  */
 
@@ -342,9 +335,9 @@ static void a_small_log_fills_up_and_goes_on(void **state) {
         json_array_get(json_object_get(result, "kills"), 0), "happened")));
     assert_verified(result);
     assert_true(number(result, "updates") > 3 * SMALL_LOG_GRADIENTS);
-    char *said = worker_log(result);
+    char *said = job_worker_log(result);
     assert_non_null(strstr(said, "waits for the next one"));
-    assert_non_null(strstr(said, "the log takes gradients again"));
+    assert_non_null(strstr(said, "the wait is over"));
     free(said);
     json_decref(result);
 }

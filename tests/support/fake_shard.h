@@ -22,6 +22,7 @@ enum fake_act {
     ACT_ERROR,            /* kind ERROR with `status` */
     ACT_NEW_EPOCH,        /* a new server, in a new epoch at `status` versions back */
     ACT_GO_BACK,          /* served, with a version one lower in the reply */
+    ACT_HALVES,           /* served, the last half of the weights after `between` */
 };
 
 struct fake_shard {
@@ -29,7 +30,8 @@ struct fake_shard {
     pthread_mutex_t lock;
     /* Asked before each request is served: NULL serves. Under the lock. */
     enum fake_act (*plan)(struct fake_shard *s, const struct tl_header *request);
-    int status; /* of ACT_STATUS and ACT_ERROR */
+    int status;            /* of ACT_STATUS and ACT_ERROR */
+    void (*between)(void); /* of ACT_HALVES; under the lock */
     uint32_t shard, shards;
     uint64_t parameters, first, count;
     uint8_t consistency;
@@ -174,6 +176,18 @@ static inline bool fake_shard_send(int fd, struct tl_header *h, const uint8_t *p
     return sent;
 }
 
+static inline bool fake_shard_send_halves(const struct fake_shard *s, int fd,
+                                          struct tl_header *h, const uint8_t *payload) {
+    size_t size = 0;
+    uint8_t *frame = fake_frame(h, payload, &size);
+    size_t last = s->count * sizeof(float) / 2;
+    bool sent = fake_write(fd, frame, size - last);
+    s->between();
+    sent = sent && fake_write(fd, frame + size - last, last);
+    free(frame);
+    return sent;
+}
+
 static inline uint8_t fake_reply_kind(uint8_t request) {
     return request == TL_KIND_PUSH_PULL ? TL_KIND_WEIGHTS : (uint8_t)(request + 1);
 }
@@ -205,6 +219,9 @@ static inline bool fake_shard_act(struct fake_shard *s, int fd, enum fake_act ac
         return fake_shard_send(fd, &h, payload, false);
     case ACT_ERROR:
         return fake_send_error(fd, request, s->status, "as the test wants it");
+    case ACT_HALVES:
+        h = fake_shard_serve(s, request, payload);
+        return fake_shard_send_halves(s, fd, &h, payload);
     default:
         h = fake_shard_serve(s, request, payload);
         h.read_version -= act == ACT_GO_BACK ? 1 : 0;

@@ -138,7 +138,7 @@ struct client_logged {
     uint32_t pending_count, pending_most;
     uint64_t updates, bytes; /* appended since the last weights came */
     uint64_t epochs;         /* sum of the shards' when it was appended */
-    bool has_complained;     /* on_log was told that the log takes nothing */
+    bool has_complained;     /* on_wait was told that the log takes nothing */
 };
 
 struct tl_client {

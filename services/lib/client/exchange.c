@@ -12,6 +12,8 @@
 #include <poll.h>
 #include <string.h>
 
+#define LOOK_MS 2000
+
 int64_t client_deadline(const struct tl_client *c) {
     return tl_now_ms() + c->config.patience_ms;
 }
@@ -58,8 +60,7 @@ static int advance_direct(struct tl_client *c, struct client_shard *shard,
                           int64_t now_ms, bool *ret_ended) {
     shard->status = tl_direct_advance(shard->direct, now_ms);
     int rc = take_outcome(c, shard->direct, shard->status, ret_ended);
-    int answer = tl_direct_result(shard->direct)->status; /* 0 until there is one */
-    if (shard->is_reading && answer != 0 && answer != TL_E_DUPLICATE) {
+    if (shard->is_reading && tl_direct_was_refused(shard->direct)) {
         client_tail_leave(shard); /* the head's weights come to the same place */
     }
     return rc;
@@ -156,21 +157,51 @@ static int wait_ready(const struct tl_client *c, struct pollfd *polled,
                                   : 0;
 }
 
-static int out_of_time(const struct tl_client *c) {
+/* What keeps the exchange from its end: shard, epoch and trouble, which is "" for one
+ * that is slow or waits for other workers. false: nothing does. */
+static bool what_is_missing(const struct tl_client *c, uint32_t *ret_shard,
+                            uint64_t *ret_epoch, const char **ret_trouble) {
     for (uint32_t s = 0; s < c->shard_count; s++) {
         const struct client_shard *shard = &c->shards[s];
         if (is_busy(shard)) {
             const struct tl_direct *d =
                 shard->status == TL_E_BUSY ? shard->direct : shard->reader;
-            const char *trouble = tl_direct_trouble(d);
-            return tl_fail(TL_E_TIMEOUT,
-                           "shard %" PRIu32 ", epoch %" PRIu64
-                           ": no answer within the worker's patience: %s",
-                           s, tl_direct_epoch(d),
-                           trouble[0] != '\0' ? trouble : "it waits for other workers");
+            *ret_shard = s;
+            *ret_epoch = tl_direct_epoch(d);
+            *ret_trouble = tl_direct_trouble(d);
+            return true;
         }
     }
-    return tl_fail(TL_E_TIMEOUT, "client: deadline passed");
+    return false;
+}
+
+static int out_of_time(const struct tl_client *c) {
+    uint32_t s = 0;
+    uint64_t epoch = 0;
+    const char *trouble = NULL;
+    if (!what_is_missing(c, &s, &epoch, &trouble)) {
+        return tl_fail(TL_E_TIMEOUT, "client: deadline passed");
+    }
+    return tl_fail(TL_E_TIMEOUT,
+                   "shard %" PRIu32 ", epoch %" PRIu64
+                   ": no answer within the worker's patience: %s",
+                   s, epoch,
+                   trouble[0] != '\0' ? trouble : "it waits for other workers");
+}
+
+/* The caller is told of a server that is away; true: it was. */
+static bool tell_trouble(const struct tl_client *c) {
+    char why[512];
+    uint32_t s = 0;
+    uint64_t epoch = 0;
+    const char *trouble = NULL;
+    if (!what_is_missing(c, &s, &epoch, &trouble) || trouble[0] == '\0') {
+        return false;
+    }
+    (void)snprintf(why, sizeof(why), "shard %" PRIu32 ", epoch %" PRIu64 ": %s", s,
+                   epoch, trouble);
+    c->config.on_wait(c->config.ctx, why);
+    return true;
 }
 
 static int check_interrupted(int wake_fd) {
@@ -224,12 +255,30 @@ static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_
     return rc;
 }
 
+/* Now and then there is a look whether a server is away; that is told, and its end. */
+static int run_telling(struct tl_client *c, int64_t deadline_ms, int wake_fd,
+                       bool *ret_ended) {
+    bool is_told = c->config.on_wait == NULL; /* nobody to tell */
+    int rc = TL_E_BUSY;
+    while (rc == TL_E_BUSY && !is_told && tl_now_ms() + LOOK_MS < deadline_ms) {
+        rc = run(c, tl_now_ms() + LOOK_MS, wake_fd, ret_ended);
+        is_told = rc == TL_E_BUSY && tell_trouble(c);
+    }
+    if (rc == TL_E_BUSY) {
+        rc = run(c, deadline_ms, wake_fd, ret_ended);
+        if (rc == 0 && is_told && c->config.on_wait != NULL) {
+            c->config.on_wait(c->config.ctx, "");
+        }
+    }
+    return rc;
+}
+
 int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
                     bool *ret_ended) {
     bool ended = false;
     double start = tl_now_seconds();
     begin_all(c);
-    int rc = run(c, deadline_ms, wake_fd, &ended);
+    int rc = run_telling(c, deadline_ms, wake_fd, &ended);
     c->stats.waited_seconds += tl_now_seconds() - start;
     if (rc == TL_E_BUSY) {
         rc = out_of_time(c);

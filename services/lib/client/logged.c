@@ -120,7 +120,7 @@ static void trouble_of(struct tl_client *c, char *ret_why, size_t size) {
     for (uint32_t s = 0; s < c->shard_count && why[0] == '\0'; s++) {
         tl_appender_trouble(c->shards[s].appender, why, sizeof(why));
         if (why[0] != '\0') {
-            (void)snprintf(ret_why, size, "shard %" PRIu32 ": %s", s, why);
+            (void)snprintf(ret_why, size, "the log of shard %" PRIu32 ": %s", s, why);
         }
     }
 }
@@ -137,16 +137,16 @@ static int out_of_time(struct tl_client *c) {
 static void tell_trouble(struct tl_client *c) {
     char why[320];
     trouble_of(c, why, sizeof(why));
-    if (why[0] != '\0' && !c->logged.has_complained && c->config.on_log != NULL) {
+    if (why[0] != '\0' && !c->logged.has_complained && c->config.on_wait != NULL) {
         c->logged.has_complained = true;
-        c->config.on_log(c->config.ctx, why);
+        c->config.on_wait(c->config.ctx, why);
     }
 }
 
 static void tell_relief(struct tl_client *c) {
     if (c->logged.has_complained) {
         c->logged.has_complained = false;
-        c->config.on_log(c->config.ctx, "");
+        c->config.on_wait(c->config.ctx, "");
     }
 }
 

@@ -102,7 +102,7 @@ static int begin_push(struct tl_client *c, enum tl_direct_op op, uint64_t sequen
 static void add_answer(struct tl_client_result *total,
                        const struct client_shard *shard) {
     const struct tl_direct_result *r = tl_direct_result(shard->direct);
-    bool is_refused = r->status != 0 && r->status != TL_E_DUPLICATE;
+    bool is_refused = tl_direct_was_refused(shard->direct);
     total->version = r->version < total->version ? r->version : total->version;
     total->duplicated += r->status == TL_E_DUPLICATE ? 1 : 0;
     total->resent += r->sent > 1 ? 1 : 0;

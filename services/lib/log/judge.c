@@ -208,12 +208,12 @@ static bool has_part_in_open_step(const struct tl_direct *d) {
     return d->welcome.consistency == TL_SYNC && d->result.status == TL_E_STALE;
 }
 
-static bool was_refused(const struct tl_direct *d) {
+bool tl_direct_was_refused(const struct tl_direct *d) {
     return d->result.status != 0 && d->result.status != TL_E_DUPLICATE;
 }
 
 bool direct_is_taken(const struct tl_direct *d) {
-    return d->push_settled && !was_refused(d);
+    return d->push_settled && !tl_direct_was_refused(d);
 }
 
 bool direct_waits(const struct tl_direct *d) {
@@ -280,7 +280,7 @@ static int judge_pulled(struct tl_direct *d, const struct tl_header *reply) {
 static int judge_pushed(struct tl_direct *d, const struct tl_header *reply) {
     int rc = judge_push(d, reply->status);
     bool wants_weights = d->request.op == TL_DIRECT_PUSH_PULL &&
-                         (was_refused(d) || !d->request.elsewhere);
+                         (tl_direct_was_refused(d) || !d->request.elsewhere);
     if (rc == 0 && d->step == STEP_DONE && wants_weights && !d->result.ended) {
         d->step = STEP_ASK;
     }

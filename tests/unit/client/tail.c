@@ -10,6 +10,9 @@
 #include "redis.h"
 #include "test.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+
 enum { COUNT = 8, HEAD_VERSION = 10, TAIL_VERSION = 30, PATIENCE_MS = 8000 };
 
 static struct test_redis redis;
@@ -35,6 +38,34 @@ static enum fake_act be_silent(struct fake_shard *s, const struct tl_header *req
 static enum fake_act refuse(struct fake_shard *s, const struct tl_header *request) {
     s->status = TL_E_STALE;
     return request->kind == TL_KIND_PUSH ? ACT_STATUS : ACT_SERVE;
+}
+
+static enum fake_act give_halves(struct fake_shard *s,
+                                 const struct tl_header *request) {
+    return fold_another(s, request) == ACT_SERVE && request->kind == TL_KIND_PULL
+               ? ACT_HALVES
+               : ACT_SERVE;
+}
+
+static _Atomic bool first_half_is_out;
+
+/* The head refuses only now, and its weights are on their way before the rest is. */
+static void until_the_head_has_given_weights(void) {
+    int64_t deadline_ms = tl_now_ms() + PATIENCE_MS;
+    first_half_is_out = true;
+    while (fake_shard_asked(&head, TL_KIND_PULL) < 2 && tl_now_ms() < deadline_ms) {
+        (void)sched_yield();
+    }
+}
+
+static enum fake_act refuse_between_halves(struct fake_shard *s,
+                                           const struct tl_header *request) {
+    int64_t deadline_ms = tl_now_ms() + PATIENCE_MS;
+    while (request->kind == TL_KIND_PUSH && !first_half_is_out &&
+           tl_now_ms() < deadline_ms) {
+        (void)sched_yield();
+    }
+    return refuse(s, request);
 }
 
 static void set_plan(struct fake_shard *s,
@@ -110,7 +141,10 @@ static struct tl_client_result push_pull(void) {
 
 static void assert_weights_of(uint64_t version) {
     assert_int_equal(tl_client_version(client), version);
-    assert_true(tl_client_weights(client)[1] == (float)version + 1.0F / 1000.0F);
+    for (unsigned i = 0; i < COUNT; i++) {
+        float expected = (float)version + (float)i / 1000.0F;
+        assert_true(tl_client_weights(client)[i] == expected);
+    }
 }
 
 static void the_tail_gives_what_the_head_has_taken(void **state) {
@@ -165,6 +199,21 @@ static void a_refused_gradient_brings_the_heads_weights(void **state) {
     assert_weights_of(HEAD_VERSION + 1);
 }
 
+/* ... nor mixed with what had come from there. */
+static void weights_are_of_one_of_them(void **state) {
+    (void)state;
+    first_half_is_out = false;
+    tail.between = until_the_head_has_given_weights;
+    set_plan(&tail, give_halves);
+    set_plan(&head, refuse_between_halves);
+    pthread_mutex_lock(&head.lock);
+    head.version++;
+    pthread_mutex_unlock(&head.lock);
+    assert_int_equal(push_pull().refused, 1);
+    assert_true(first_half_is_out);
+    assert_weights_of(HEAD_VERSION + 1);
+}
+
 /* A head that has not heard of the last commit is a step behind: within an epoch the
  * caller's weights do not go back. */
 static void weights_do_not_go_back(void **state) {
@@ -183,6 +232,7 @@ int main(void) {
         TEST(the_head_gives_them_when_the_tail_is_gone),
         TEST(a_silent_tail_costs_one_wait),
         TEST(a_refused_gradient_brings_the_heads_weights),
+        TEST(weights_are_of_one_of_them),
         TEST(weights_do_not_go_back),
     };
 #undef TEST
