@@ -2,7 +2,9 @@
  *
  *   program.c  settings, start, exit code
  *   recover.c  the state to start from: newest snapshot, or the job's seed
- *   loop.c     the shard's loop: epoch, announcements, dead workers, the end
+ *   loop.c     the shard's loop: epoch, announcements, and the turns of the others
+ *   workers.c  dead workers, and the step from which they are out
+ *   ending.c   the end of the job, and SIGTERM
  *   follow.c   a durable log: replayed, followed, appended to
  *   gauges.c   what /metrics says
  *   replica.c  one of a chain (replica.h)
@@ -23,6 +25,8 @@
 
 #include <stdatomic.h>
 #include <uv.h>
+
+#define SERVER_REDIS_WAIT_MS 5000 /* of a conversation on the thread pool */
 
 struct server_options {
     char listen[TL_PATH_MAX];
@@ -124,6 +128,16 @@ void server_epoch_taken(struct server *s, uint64_t epoch);
 void server_take_epoch(struct server *s, uint64_t floor);
 /* Leave the loop with `exit_code`. */
 void server_leave(struct server *s, int exit_code);
+
+/* workers.c */
+void server_workers_tick(struct server *s);
+/* For the membership's thread, which only sets flags; ctx is a struct server. */
+void server_workers_event(void *ctx, const struct tl_roster_event *event);
+
+/* ending.c: the job's end and, once SIGTERM has come, the way out, at each tick. */
+void server_end_tick(struct server *s);
+void server_drain_tick(struct server *s);
+void server_on_stop(uv_poll_t *poll, int status, int events);
 
 /* follow.c: nothing to do with the direct log.
  * open: reach the log, make it if need be, and find its end; blocks, within the
