@@ -436,7 +436,7 @@ void serve_conn_check_deadline(struct serve_conn *c, uint64_t now_ms) {
         return;
     }
     if (c->state == CONN_WAITING) {
-        serve_request_wait_over(c);
+        serve_pull_wait_over(c);
         return;
     }
     if (c->state == CONN_PENDING) {

@@ -141,120 +141,6 @@ static struct tl_record record_of(const struct serve_conn *c) {
     return r;
 }
 
-/* ---- weights: now, or when there are newer ones ------------------------------- */
-
-/* A worker's pull that says whose it is and may name the gradient that it waits for:
- * where nobody joins, since gradients come another way (from a log, or down the chain),
- * and after a push whose weights did not come with its answer. */
-static bool is_named_pull(const struct serve_conn *c) {
-    bool is_elsewhere = c->serve->config.follows_log || c->only_reads;
-    bool is_own = c->joined && c->header.sequence != 0 && c->header.worker == c->worker;
-    return (is_elsewhere || is_own) && c->role == TL_ROLE_WORKER &&
-           c->header.kind == TL_KIND_PULL && c->header.worker < TL_WORKER_LIMIT;
-}
-
-/* Has the fold decided the gradient that the pull speaks of? In sync one
- * that waits in the open step is not: who held no weights of this epoch would be given
- * those that it was computed from. */
-static bool is_decided(const struct serve_conn *c) {
-    struct tl_fold_worker w;
-    if (!is_named_pull(c) || c->header.sequence == 0) {
-        return true;
-    }
-    return tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
-           w.sequence >= c->header.sequence &&
-           !(w.contributed && w.sequence == c->header.sequence);
-}
-
-/* Why the caller of such a pull gets no weights at all; 0: it may. */
-static int refusal_of(const struct serve_conn *c) {
-    struct tl_fold_worker w;
-    if (!is_named_pull(c) || c->header.incarnation == 0) {
-        return 0;
-    }
-    if (tl_fold_worker(c->serve->fold, c->header.worker, &w) == 0 &&
-        w.incarnation > c->header.incarnation) {
-        return TL_E_FENCED;
-    }
-    const struct serve_refusal *r = &c->serve->refusals[c->header.worker];
-    bool is_it = r->sequence == c->header.sequence &&
-                 r->incarnation == c->header.incarnation && c->header.sequence != 0;
-    return is_it && !is_decided(c) ? r->status : 0;
-}
-
-static bool may_read(const struct serve_conn *c) {
-    if (is_named_pull(c)) {
-        return c->header.sequence == 0 ||
-               tl_fold_may_read(c->serve->fold, c->header.worker);
-    }
-    return c->role != TL_ROLE_WORKER || !c->joined ||
-           tl_fold_may_read(c->serve->fold, c->worker);
-}
-
-static bool has_news(const struct serve_conn *c) {
-    return tl_fold_version(c->serve->fold) != c->header.read_version;
-}
-
-/* Whether the waiting or fresh pull of `c` can be answered with weights. */
-static bool weights_are_due(const struct serve_conn *c) {
-    if (c->pushed && c->push_status == 0) {
-        bool committed = c->serve->slice->consistency != TL_SYNC || has_news(c);
-        return committed && may_read(c);
-    }
-    return is_decided(c) && has_news(c) && may_read(c);
-}
-
-static void wait_for_news(struct serve_conn *c) {
-    struct tl_serve *s = c->serve;
-    if (c->state != CONN_WAITING) {
-        c->deadline_ms = uv_now(s->config.loop) + s->config.wait_ms;
-        serve_conn_enqueue(c, &s->waiting, CONN_WAITING);
-        serve_stream_read(c); /* to notice when the caller goes away */
-    }
-}
-
-/* Answer with weights if they are due; false when `c` must go on waiting. */
-static bool try_weights(struct serve_conn *c) {
-    return weights_are_due(c) &&
-           serve_reply_weights(c, c->pushed ? c->push_status : 0) == 0;
-}
-
-void serve_request_wait_over(struct serve_conn *c) {
-    int status = c->pushed && c->push_status != 0 ? c->push_status : TL_E_NOTMODIFIED;
-    serve_reply_status(c, TL_KIND_WEIGHTS, status);
-}
-
-/* Answer a pull that gets no weights; false when there is nothing against it. */
-static bool try_refusal(struct serve_conn *c) {
-    int status = refusal_of(c);
-    if (status != 0) {
-        serve_reply_status(c, TL_KIND_WEIGHTS, status);
-    }
-    return status != 0;
-}
-
-/* The gradient was folded earlier than the weights that the caller holds, or refused
- * for good: there is nothing to wait for. */
-static bool try_no_news(struct serve_conn *c) {
-    bool is_settled = is_named_pull(c) && c->header.sequence != 0 && is_decided(c) &&
-                      !has_news(c) && may_read(c);
-    if (is_settled) {
-        serve_reply_status(c, TL_KIND_WEIGHTS, 0);
-    }
-    return is_settled;
-}
-
-static void answer_pull(struct serve_conn *c, bool wait) {
-    if (try_refusal(c) || try_weights(c) || try_no_news(c)) {
-        return;
-    }
-    if (c->serve->ended || (!wait && !weights_are_due(c) && may_read(c))) {
-        serve_request_wait_over(c);
-        return;
-    }
-    wait_for_news(c);
-}
-
 /* ---- requests ----------------------------------------------------------------- */
 
 /* The gradient arrived before, and the step that it belongs to is still open: its
@@ -277,14 +163,14 @@ static void answer_push(struct serve_conn *c, int rc) {
     s->stats.pulls++;
     c->pushed = true;
     c->push_status = rc;
-    answer_pull(c, rc == 0 || (rc == TL_E_DUPLICATE && has_part_in_open_step(c)));
+    serve_pull_answer(c, rc == 0 || (rc == TL_E_DUPLICATE && has_part_in_open_step(c)));
 }
 
 static void handle_pull(struct serve_conn *c) {
     c->serve->stats.pulls++;
     c->pushed = false;
     c->push_status = 0;
-    answer_pull(c, (c->header.flags & TL_FLAG_WAIT) != 0);
+    serve_pull_answer(c, (c->header.flags & TL_FLAG_WAIT) != 0);
 }
 
 /* Close other connections of this worker: its process has come back on a new one, or a
@@ -461,7 +347,7 @@ static void handle_snapshot(struct serve_conn *c) {
     if (held <= tl_fold_version(c->serve->fold) && held > stats->kept_version) {
         stats->kept_version = held;
     }
-    if (!has_news(c)) {
+    if (!serve_pull_has_news(c)) {
         serve_reply_status(c, TL_KIND_STATE, TL_E_NOTMODIFIED);
         return;
     }
@@ -585,20 +471,6 @@ void serve_request(struct serve_conn *c) {
 
 /* ---- what waited -------------------------------------------------------------- */
 
-static bool retry_waiting(struct tl_serve *s) {
-    struct serve_conn *c = NULL;
-    TAILQ_FOREACH(c, &s->waiting, waiting) {
-        if (s->ended && !weights_are_due(c)) {
-            serve_request_wait_over(c);
-            return true;
-        }
-        if (try_refusal(c) || try_weights(c) || try_no_news(c)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void serve_request_retry(struct tl_serve *s) {
     /* Answering one may free what the next needs, and comes back here: one loop, not a
      * recursion, sees to it. */
@@ -609,7 +481,7 @@ void serve_request_retry(struct tl_serve *s) {
     bool progress = true;
     while (progress) {
         serve_conn_unpark(s);
-        progress = retry_waiting(s);
+        progress = serve_pull_retry(s);
     }
     s->retrying = false;
 }

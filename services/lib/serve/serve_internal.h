@@ -6,6 +6,8 @@
  *   greet.c    a connection's opening: HELLO, proofs, WELCOME
  *   reply.c    bytes out: a header, then pieces of an immutable view or cut
  *   request.c  what each request does to the fold, and what is answered
+ *   pull.c     weights: now, or when there are newer ones
+ *   lent.c     what is lent at a caller's pace, and asked back
  */
 #ifndef THROUGHLINE_SERVE_INTERNAL_H
 #define THROUGHLINE_SERVE_INTERNAL_H
@@ -240,7 +242,15 @@ int64_t serve_request_payload(const struct serve_conn *c, const struct tl_header
 void serve_request(struct serve_conn *c);
 /* Go on with what can go on now: parked gradients, then waiting pulls. */
 void serve_request_retry(struct tl_serve *s);
-void serve_request_wait_over(struct serve_conn *c);
 void serve_request_pending_over(struct serve_conn *c);
+
+/* pull.c */
+bool serve_pull_has_news(const struct serve_conn *c);
+/* Answer the pull of `c`, or let it wait: for what it names, or if `wait` for news. */
+void serve_pull_answer(struct serve_conn *c, bool wait);
+/* Its time is over. */
+void serve_pull_wait_over(struct serve_conn *c);
+/* Answer one that can be answered now; false: none can. */
+bool serve_pull_retry(struct tl_serve *s);
 
 #endif
