@@ -74,12 +74,13 @@ struct tl_client_config {
     uint32_t in_flight;           /* records on their way to the log (default 4) */
     uint64_t max_pending_updates; /* since the last weights (default 1000) */
     uint64_t max_pending_bytes;   /* (default 4 GiB) */
-    /* A call has been waiting for a while for a server or the log, and why; "": it has
-     * what it waited for. NULL: not told. */
-    void (*on_wait)(void *ctx, const char *why);
     /* Weights to begin on while no server is there, and their version. */
     int (*begin_weights)(void *ctx, float *weights, uint64_t *ret_version);
-    void *ctx;
+    /* A call has been waiting for some time (2 s, or request_ms) for a server that is
+     * away, or for the log, and why; "": the call has what it waited for. Told once for
+     * each wait. NULL: not told. */
+    void (*on_wait)(void *ctx, const char *why);
+    void *ctx;          /* of both */
     const char *ledger; /* a file that outlives this process and keeps the last
                            acknowledged sequence; NULL: none */
     int ledger_sync;    /* 1: fdatasync() it before an acknowledgement counts */

@@ -32,7 +32,7 @@
 #define RESTARTS    20
 #define WAIT_MS     60000
 
-#define SUPERVISOR_MS 500
+#define SUPERVISOR_MS 500 /* restart_after_ms of services/cli/exits.c */
 
 #define FAILOVER_GOAL_MS 100.0
 #define RECOVERY_GOAL    0.1
@@ -322,16 +322,16 @@ static void measure_failover(size_t kills) {
     }
     tell_failover(closed, kills, frozen);
     double middle = bench_median(closed, kills);
-    double goes_on = bench_median(supervised, restarts);
-    double bound = bench_median(at_once, restarts);
+    double p50_supervised = bench_median(supervised, restarts);
+    double p50_at_once = bench_median(at_once, restarts);
     printf(
         "bench chain: failover ratio %.3f of checkpoint's recovery, p50 %.1f ms with "
         "a restart after %d ms (goal %.1f) %s\n",
-        middle / goes_on, goes_on, SUPERVISOR_MS, RECOVERY_GOAL,
-        bench_verdict(middle / goes_on <= RECOVERY_GOAL));
+        middle / p50_supervised, p50_supervised, SUPERVISOR_MS, RECOVERY_GOAL,
+        bench_verdict(middle / p50_supervised <= RECOVERY_GOAL));
     printf("bench chain: failover ratio %.3f of one with a restart at once, p50 %.1f "
            "ms\n",
-           middle / bound, bound);
+           middle / p50_at_once, p50_at_once);
     close_shard(&chain);
     close_shard(&checkpoint);
     free(closed);

@@ -180,7 +180,7 @@ static inline bool fake_shard_send_halves(const struct fake_shard *s, int fd,
                                           struct tl_header *h, const uint8_t *payload) {
     size_t size = 0;
     uint8_t *frame = fake_frame(h, payload, &size);
-    size_t last = s->count * sizeof(float) / 2;
+    size_t last = s->count * sizeof(float) / 2 + TL_TRAILER_BYTES;
     bool sent = fake_write(fd, frame, size - last);
     s->between();
     sent = sent && fake_write(fd, frame + size - last, last);
@@ -259,6 +259,15 @@ static inline unsigned fake_shard_asked(struct fake_shard *s, enum tl_kind kind)
     unsigned count = s->asked[kind];
     pthread_mutex_unlock(&s->lock);
     return count;
+}
+
+/* Change the plan while the thread may be at work. */
+static inline void fake_shard_plan(struct fake_shard *s,
+                                   enum fake_act (*next)(struct fake_shard *,
+                                                         const struct tl_header *)) {
+    pthread_mutex_lock(&s->lock);
+    s->plan = next;
+    pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- life --------------------------------------------------------------------- */

@@ -134,6 +134,22 @@ void tl_client_interrupt(struct tl_client *c) {
     errno = saved;
 }
 
+/* ---- a long wait -------------------------------------------------------------- */
+
+void client_tell_wait(struct tl_client *c, const char *why) {
+    if (!c->has_told_wait && c->config.on_wait != NULL) {
+        c->has_told_wait = true;
+        c->config.on_wait(c->config.ctx, why);
+    }
+}
+
+void client_tell_relief(struct tl_client *c) {
+    if (c->has_told_wait) {
+        c->has_told_wait = false;
+        c->config.on_wait(c->config.ctx, "");
+    }
+}
+
 /* ---- what is known ------------------------------------------------------------ */
 
 const float *tl_client_weights(const struct tl_client *c) {

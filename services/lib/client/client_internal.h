@@ -138,7 +138,6 @@ struct client_logged {
     uint32_t pending_count, pending_most;
     uint64_t updates, bytes; /* appended since the last weights came */
     uint64_t epochs;         /* sum of the shards' when it was appended */
-    bool has_complained;     /* on_wait was told that the log takes nothing */
 };
 
 struct tl_client {
@@ -156,9 +155,17 @@ struct tl_client {
     uint64_t incarnation;
     uint64_t last_sequence; /* highest that was pushed or is settled */
     bool joined;
-    int wake_fd; /* eventfd: readable once interrupted, for good */
+    bool has_told_wait; /* on_wait knows of a wait, and not of its end */
+    int wake_fd;        /* eventfd: readable once interrupted, for good */
     struct tl_client_stats stats;
 };
+
+/* ---- client.c ----------------------------------------------------------------- */
+
+/* A call waits: on_wait is told why, unless it knows of a wait already. */
+void client_tell_wait(struct tl_client *c, const char *why);
+/* A call has what it waited for. */
+void client_tell_relief(struct tl_client *c);
 
 /* ---- tail.c ------------------------------------------------------------------- */
 
@@ -194,6 +201,10 @@ TL_MUST_USE int client_exchange_some(struct tl_client *c, int64_t deadline_ms,
                                      bool *ret_ended);
 /* Give up what is under way. */
 void client_exchange_cancel(struct tl_client *c);
+/* Tell of a server that is away, if one keeps the exchange waiting; worth a look after
+ * so many ms. */
+void client_tell_away(struct tl_client *c);
+int64_t client_look_ms(const struct tl_client *c);
 
 /* ---- join.c ------------------------------------------------------------------- */
 

@@ -10,9 +10,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
-#define LOOK_MS 2000
+#define LOOK_MS 2000 /* of waiting, before it is looked whether a server is away */
 
 int64_t client_deadline(const struct tl_client *c) {
     return tl_now_ms() + c->config.patience_ms;
@@ -157,51 +158,54 @@ static int wait_ready(const struct tl_client *c, struct pollfd *polled,
                                   : 0;
 }
 
-/* What keeps the exchange from its end: shard, epoch and trouble, which is "" for one
- * that is slow or waits for other workers. false: nothing does. */
-static bool what_is_missing(const struct tl_client *c, uint32_t *ret_shard,
-                            uint64_t *ret_epoch, const char **ret_trouble) {
-    for (uint32_t s = 0; s < c->shard_count; s++) {
+static const struct tl_direct *awaited(const struct client_shard *shard) {
+    return shard->status == TL_E_BUSY ? shard->direct : shard->reader;
+}
+
+/* Its last attempt failed, and it has no connection now. */
+static bool is_away(const struct tl_direct *d) {
+    return tl_direct_fd(d) < 0 && tl_direct_trouble(d)[0] != '\0';
+}
+
+/* The shard that keeps the exchange from its end: one that is away, or else one that is
+ * slow, or waits for other workers. false: none does. */
+static bool find_missing(const struct tl_client *c, uint32_t *ret_shard) {
+    bool is_found = false;
+    for (uint32_t s = c->shard_count; s-- > 0;) {
         const struct client_shard *shard = &c->shards[s];
-        if (is_busy(shard)) {
-            const struct tl_direct *d =
-                shard->status == TL_E_BUSY ? shard->direct : shard->reader;
+        bool is_missing = is_busy(shard);
+        if (is_missing && (!is_found || is_away(awaited(shard)) ||
+                           !is_away(awaited(&c->shards[*ret_shard])))) {
             *ret_shard = s;
-            *ret_epoch = tl_direct_epoch(d);
-            *ret_trouble = tl_direct_trouble(d);
-            return true;
+            is_found = true;
         }
     }
-    return false;
+    return is_found;
 }
 
 static int out_of_time(const struct tl_client *c) {
     uint32_t s = 0;
-    uint64_t epoch = 0;
-    const char *trouble = NULL;
-    if (!what_is_missing(c, &s, &epoch, &trouble)) {
+    if (!find_missing(c, &s)) {
         return tl_fail(TL_E_TIMEOUT, "client: deadline passed");
     }
+    const struct tl_direct *d = awaited(&c->shards[s]);
+    const char *trouble = tl_direct_trouble(d);
     return tl_fail(TL_E_TIMEOUT,
                    "shard %" PRIu32 ", epoch %" PRIu64
                    ": no answer within the worker's patience: %s",
-                   s, epoch,
+                   s, tl_direct_epoch(d),
                    trouble[0] != '\0' ? trouble : "it waits for other workers");
 }
 
-/* The caller is told of a server that is away; true: it was. */
-static bool tell_trouble(const struct tl_client *c) {
+void client_tell_away(struct tl_client *c) {
     char why[512];
     uint32_t s = 0;
-    uint64_t epoch = 0;
-    const char *trouble = NULL;
-    if (!what_is_missing(c, &s, &epoch, &trouble) || trouble[0] == '\0') {
-        return false;
+    if (find_missing(c, &s) && is_away(awaited(&c->shards[s]))) {
+        const struct tl_direct *d = awaited(&c->shards[s]);
+        (void)snprintf(why, sizeof(why), "shard %" PRIu32 ", epoch %" PRIu64 ": %s", s,
+                       tl_direct_epoch(d), tl_direct_trouble(d));
+        client_tell_wait(c, why);
     }
-    (void)snprintf(why, sizeof(why), "shard %" PRIu32 ", epoch %" PRIu64 ": %s", s,
-                   epoch, trouble);
-    c->config.on_wait(c->config.ctx, why);
-    return true;
 }
 
 static int check_interrupted(int wake_fd) {
@@ -255,22 +259,22 @@ static int run(struct tl_client *c, int64_t deadline_ms, int wake_fd, bool *ret_
     return rc;
 }
 
-/* Now and then there is a look whether a server is away; that is told, and its end. */
+int64_t client_look_ms(const struct tl_client *c) {
+    return c->config.request_ms < LOOK_MS ? c->config.request_ms : LOOK_MS;
+}
+
+/* As run(), and a server that is away is told. */
 static int run_telling(struct tl_client *c, int64_t deadline_ms, int wake_fd,
                        bool *ret_ended) {
-    bool is_told = c->config.on_wait == NULL; /* nobody to tell */
     int rc = TL_E_BUSY;
-    while (rc == TL_E_BUSY && !is_told && tl_now_ms() + LOOK_MS < deadline_ms) {
-        rc = run(c, tl_now_ms() + LOOK_MS, wake_fd, ret_ended);
-        is_told = rc == TL_E_BUSY && tell_trouble(c);
-    }
-    if (rc == TL_E_BUSY) {
-        rc = run(c, deadline_ms, wake_fd, ret_ended);
-        if (rc == 0 && is_told && c->config.on_wait != NULL) {
-            c->config.on_wait(c->config.ctx, "");
+    while (rc == TL_E_BUSY && !c->has_told_wait &&
+           tl_now_ms() + client_look_ms(c) < deadline_ms) {
+        rc = run(c, tl_now_ms() + client_look_ms(c), wake_fd, ret_ended);
+        if (rc == TL_E_BUSY) {
+            client_tell_away(c);
         }
     }
-    return rc;
+    return rc == TL_E_BUSY ? run(c, deadline_ms, wake_fd, ret_ended) : rc;
 }
 
 int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
@@ -287,6 +291,7 @@ int client_exchange(struct tl_client *c, int64_t deadline_ms, int wake_fd,
         client_exchange_cancel(c);
         return rc;
     }
+    client_tell_relief(c);
     *ret_ended = ended;
     return 0;
 }

@@ -137,16 +137,8 @@ static int out_of_time(struct tl_client *c) {
 static void tell_trouble(struct tl_client *c) {
     char why[320];
     trouble_of(c, why, sizeof(why));
-    if (why[0] != '\0' && !c->logged.has_complained && c->config.on_wait != NULL) {
-        c->logged.has_complained = true;
-        c->config.on_wait(c->config.ctx, why);
-    }
-}
-
-static void tell_relief(struct tl_client *c) {
-    if (c->logged.has_complained) {
-        c->logged.has_complained = false;
-        c->config.on_wait(c->config.ctx, "");
+    if (why[0] != '\0') {
+        client_tell_wait(c, why);
     }
 }
 
@@ -185,7 +177,7 @@ int client_logged_wait(struct tl_client *c, uint64_t puts, int64_t deadline_ms) 
         uint64_t durable = 0;
         int rc = durable_everywhere(c, &durable);
         if (rc == 0 && durable >= puts) {
-            tell_relief(c);
+            client_tell_relief(c);
         }
         if (rc != 0 || durable >= puts) {
             return rc;
@@ -256,7 +248,7 @@ int client_logged_collect(struct tl_client *c) {
     if (n == 0) {
         return 0;
     }
-    tell_relief(c);
+    client_tell_relief(c);
     uint64_t sequence = l->pending[n - 1].sequence;
     l->pending_count -= n;
     memmove(l->pending, l->pending + n, l->pending_count * sizeof(*l->pending));

@@ -177,10 +177,14 @@ int client_logged_pull(struct tl_client *c, int64_t deadline_ms, bool *ret_ended
         bool one_look = !must_wait && only_absent_are_left(c, now_ms, began_ms);
         rc = pull_until(c, one_look ? now_ms : now_ms + SLICE_MS, ret_ended);
         now_ms = tl_now_ms();
+        if (rc == TL_E_BUSY && must_wait && now_ms - began_ms >= client_look_ms(c)) {
+            client_tell_away(c);
+        }
         is_over = now_ms >= deadline_ms ||
                   (!must_wait && only_absent_are_left(c, now_ms, began_ms));
     }
     if (rc == 0) {
+        client_tell_relief(c);
         client_logged_take(c);
     } else if (rc == TL_E_BUSY) {
         take_some(c);

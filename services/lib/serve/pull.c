@@ -59,7 +59,8 @@ bool serve_pull_has_news(const struct serve_conn *c) {
 /* Whether the waiting or fresh pull of `c` can be answered with weights. */
 static bool weights_are_due(const struct serve_conn *c) {
     if (c->pushed && c->push_status == 0) {
-        bool committed = c->serve->slice->consistency != TL_SYNC || serve_pull_has_news(c);
+        bool committed =
+            c->serve->slice->consistency != TL_SYNC || serve_pull_has_news(c);
         return committed && may_read(c);
     }
     return is_decided(c) && serve_pull_has_news(c) && may_read(c);

@@ -246,7 +246,8 @@ void serve_request_pending_over(struct serve_conn *c);
 
 /* pull.c */
 bool serve_pull_has_news(const struct serve_conn *c);
-/* Answer the pull of `c`, or let it wait: for what it names, or if `wait` for news. */
+/* Answer the pull of `c`, or let it wait: for what it names and, if `wait`, for news
+ * (else who has the newest weights is told so at once). */
 void serve_pull_answer(struct serve_conn *c, bool wait);
 /* Its time is over. */
 void serve_pull_wait_over(struct serve_conn *c);

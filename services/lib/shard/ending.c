@@ -37,8 +37,8 @@ static void hand_over(struct server *s, int64_t within_ms) {
 
 static void end_job(uv_work_t *work) {
     struct server *s = work->data;
-    int rc =
-        tl_member_declare_end(s->member, s->end_reason, tl_now_ms() + SERVER_REDIS_WAIT_MS);
+    int rc = tl_member_declare_end(s->member, s->end_reason,
+                                   tl_now_ms() + SERVER_REDIS_WAIT_MS);
     s->end_declared = rc == 0;
 }
 

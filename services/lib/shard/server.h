@@ -134,9 +134,10 @@ void server_workers_tick(struct server *s);
 /* For the membership's thread, which only sets flags; ctx is a struct server. */
 void server_workers_event(void *ctx, const struct tl_roster_event *event);
 
-/* ending.c: the job's end and, once SIGTERM has come, the way out, at each tick. */
+/* ending.c: at each tick, the job's end and, once SIGTERM has come, the way out. */
 void server_end_tick(struct server *s);
 void server_drain_tick(struct server *s);
+/* SIGTERM has come. */
 void server_on_stop(uv_poll_t *poll, int status, int events);
 
 /* follow.c: nothing to do with the direct log.

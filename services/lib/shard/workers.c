@@ -15,9 +15,9 @@ static void retire_fold(struct server *s) {
 
 static void retire_job(uv_work_t *work) {
     struct server *s = work->data;
-    s->retire_status =
-        tl_member_retire(s->member, s->retire.worker, s->retire.incarnation,
-                         s->retire.step, tl_now_ms() + SERVER_REDIS_WAIT_MS, &s->retire.step);
+    s->retire_status = tl_member_retire(
+        s->member, s->retire.worker, s->retire.incarnation, s->retire.step,
+        tl_now_ms() + SERVER_REDIS_WAIT_MS, &s->retire.step);
 }
 
 static void retire_done(uv_work_t *work, int status) {

@@ -267,6 +267,50 @@ static void a_dead_shard_costs_the_patience(void **state) {
     tl_client_free(c);
 }
 
+static unsigned waits_told, reliefs_told;
+static char told[256];
+
+static void note_wait(void *ctx, const char *why) {
+    (void)ctx;
+    waits_told += why[0] != '\0';
+    reliefs_told += why[0] == '\0';
+    if (why[0] != '\0') {
+        (void)snprintf(told, sizeof(told), "%s", why);
+    }
+}
+
+static enum fake_act close_always(struct fake_shard *s,
+                                  const struct tl_header *request) {
+    (void)s;
+    (void)request;
+    return ACT_CLOSE;
+}
+
+/* Once, whichever shard it is and however many calls it takes; and so is its end. */
+static void a_long_wait_is_told(void **state) {
+    (void)state;
+    struct tl_client_join joined;
+    struct tl_client_config config = config_of(700); /* two looks, each after 300 */
+    config.on_wait = note_wait;
+    waits_told = reliefs_told = 0;
+    struct tl_client *c = open_client(config);
+    assert_int_equal(tl_client_join(c, &joined), 0);
+    assert_int_equal(tl_client_push_pull(c, 25, gradient, NULL), 0);
+    assert_int_equal(waits_told, 0);
+    fake_shard_plan(&shards[1], close_always);
+    assert_int_equal(tl_client_push_pull(c, 26, gradient, NULL), TL_E_TIMEOUT);
+    assert_int_equal(tl_client_push_pull(c, 26, gradient, NULL), TL_E_TIMEOUT);
+    assert_int_equal(waits_told, 1);
+    assert_int_equal(reliefs_told, 0);
+    assert_non_null(strstr(told, "shard 1, epoch 1: "));
+    fake_shard_plan(&shards[1], NULL);
+    assert_int_equal(tl_client_push_pull(c, 26, gradient, NULL), 0);
+    assert_int_equal(tl_client_push_pull(c, 27, gradient, NULL), 0);
+    assert_int_equal(waits_told, 1);
+    assert_int_equal(reliefs_told, 1);
+    tl_client_free(c);
+}
+
 static void a_replaced_shard_is_joined_again(void **state) {
     (void)state;
     struct tl_client_join joined;
@@ -428,6 +472,7 @@ int main(void) {
                                         stop),
         cmocka_unit_test_setup_teardown(refusals_are_counted, start, stop),
         cmocka_unit_test_setup_teardown(a_dead_shard_costs_the_patience, start, stop),
+        cmocka_unit_test_setup_teardown(a_long_wait_is_told, start, stop),
         cmocka_unit_test_setup_teardown(a_replaced_shard_is_joined_again, start, stop),
         cmocka_unit_test_setup_teardown(a_newer_process_fences, start, stop),
         cmocka_unit_test_setup_teardown(another_cut_is_a_mismatch, start, stop),

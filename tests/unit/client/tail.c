@@ -68,14 +68,6 @@ static enum fake_act refuse_between_halves(struct fake_shard *s,
     return refuse(s, request);
 }
 
-static void set_plan(struct fake_shard *s,
-                     enum fake_act (*plan)(struct fake_shard *,
-                                           const struct tl_header *)) {
-    pthread_mutex_lock(&s->lock);
-    s->plan = plan;
-    pthread_mutex_unlock(&s->lock);
-}
-
 static void stop_tail(void) {
     if (tail_is_up) {
         fake_shard_stop(&tail);
@@ -176,7 +168,7 @@ static void the_head_gives_them_when_the_tail_is_gone(void **state) {
 /* ... and a tail that says nothing is left alone for a while. */
 static void a_silent_tail_costs_one_wait(void **state) {
     (void)state;
-    set_plan(&tail, be_silent);
+    fake_shard_plan(&tail, be_silent);
     for (unsigned i = 1; i <= 20; i++) {
         assert_int_equal(push_pull().refused, 0);
         assert_weights_of(HEAD_VERSION + i);
@@ -188,8 +180,8 @@ static void a_silent_tail_costs_one_wait(void **state) {
 /* What will be in nobody's weights is not waited for at the tail. */
 static void a_refused_gradient_brings_the_heads_weights(void **state) {
     (void)state;
-    set_plan(&tail, be_silent);
-    set_plan(&head, refuse);
+    fake_shard_plan(&tail, be_silent);
+    fake_shard_plan(&head, refuse);
     pthread_mutex_lock(&head.lock);
     head.version++;
     pthread_mutex_unlock(&head.lock);
@@ -204,8 +196,8 @@ static void weights_are_of_one_of_them(void **state) {
     (void)state;
     first_half_is_out = false;
     tail.between = until_the_head_has_given_weights;
-    set_plan(&tail, give_halves);
-    set_plan(&head, refuse_between_halves);
+    fake_shard_plan(&tail, give_halves);
+    fake_shard_plan(&head, refuse_between_halves);
     pthread_mutex_lock(&head.lock);
     head.version++;
     pthread_mutex_unlock(&head.lock);
