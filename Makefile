@@ -3,7 +3,6 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PREFIX ?= /usr/local
 BUILD := build/release
-VERSION := $(shell sed -n 's/^appVersion: //p' helm/throughline/Chart.yaml)
 
 .PHONY: scale sim soak help bootstrap test-bootstrap build demo experiments results pictures check test browser torture fuzz bench lint format chart images e2e install clean
 
@@ -73,9 +72,8 @@ format: ## rewrite our C files in the house format
 chart: ## check the chart and the chaos manifests, without a cluster
 	@scripts/chart
 
-images: ## build the container images, throughline/SERVICE:VERSION
-	@for target in server replica worker checkpointer monitor cli; do \
-	    docker build -f deploy/Dockerfile --target $$target -t throughline/$$target:$(VERSION) . || exit 1; done
+images: ## build the container images, throughline/SERVICE:VERSION, and bring them to kind, minikube or, with LOAD, others
+	@scripts/images
 
 e2e: ## on the cluster of KUBECONFIG: install, train, kill, verify, upgrade, uninstall
 	@tests/e2e/run
