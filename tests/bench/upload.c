@@ -11,22 +11,20 @@
  * processor time that nobody else wants. What the first snapshots touch for the
  * first time is no part of it.
  *
- * What of the ratio is owed to that sharing alone a control shows: the same steps in
- * the same run, with neither checkpointer nor S3 server, beside a plain load: a process
- * that copies memory with the time that nobody else wants, as many bytes as a snapshot
- * moves on its way (PASSES over the state) in the time that one took. */
+ * What of the ratio is owed to that sharing alone a control shows: the same steps
+ * between and during uploads by curl, of as many bytes, as often and as slowly, without
+ * a checkpointer. */
 #include "throughline/client.h"
 
 #include "bench_s3.h"
 
-#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 
-enum { STEPS = 2000, WARM_UP = 450, CONTROLS = 600 };
+enum { STEPS = 2000, WARM_UP = 450, EVERY = 150, UPLOADS_MAX = 1000 };
 
-/* To the socket and from it, to the spool and from it, SHA-256, XXH3, to the S3
- * server's socket and from it, its SHA-256, to its file. */
-enum { PASSES = 10, PIECE = 1 << 20, PIECES = 104 };
+#define STATE_BYTES 103945416u /* of one snapshot */
 
 #define P99_GOAL   1.05
 #define STALL_GOAL 1.0
@@ -108,53 +106,65 @@ static void take_steps(const char *server, struct step *steps, int count) {
 
 /* ---- the control ----------------------------------------------------------------- */
 
-/* Copies the state's bytes PASSES times in every `seconds`, until it is killed. */
-static void load(double seconds) {
-    const struct sched_param none = {0};
-    const double pause = seconds / PASSES / PIECES;
-    char *from = calloc(PIECES, PIECE);
-    char *to = calloc(PIECES, PIECE);
-    if (from == NULL || to == NULL || sched_setscheduler(0, SCHED_IDLE, &none) != 0) {
-        bench_die("no plain load");
+/* Shared with the process that makes them. */
+struct uploads {
+    _Atomic int count;
+    double begin[UPLOADS_MAX], end[UPLOADS_MAX];
+};
+
+/* One in every `period` seconds, each in `seconds`, as low as a checkpointer's threads
+ * are, until it is killed. */
+static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
+                           double period, double seconds) {
+    char file[128];
+    char config[128];
+    char *bytes = calloc(1, STATE_BYTES);
+    (void)snprintf(file, sizeof(file), "%s/state", s3->directory);
+    (void)snprintf(config, sizeof(config), "%s/curl", s3->directory);
+    if (bytes == NULL || nice(10) < 0) {
+        bench_die("no control");
     }
-    double due = bench_now();
-    for (size_t i = 0;; i = (i + 1) % PIECES) {
-        memcpy(to + i * PIECE, from + i * PIECE, PIECE);
-        due += pause;
+    bench_s3_write_file(file, bytes, STATE_BYTES);
+    bench_s3_curl_config(config, bytes, STATE_BYTES);
+    free(bytes);
+    for (double due = bench_now();; due += period) {
         const double early = due - bench_now();
         if (early > 0.0) {
             (void)usleep((useconds_t)(early * 1e6));
         }
+        const int n = uploads->count;
+        uploads->begin[n] = unix_now();
+        (void)bench_s3_curl(config, file, (size_t)(STATE_BYTES / seconds));
+        uploads->end[n] = unix_now();
+        uploads->count = n + 1 < UPLOADS_MAX ? n + 1 : n;
     }
 }
 
-static double quantile_of(double *values, size_t n, double share) {
-    qsort(values, n, sizeof(values[0]), bench_compare);
-    return values[(size_t)((double)(n - 1) * share)];
+static void note_upload(struct step *steps, double begin, double end) {
+    for (int i = 0; i < STEPS; i++) {
+        const double finished = steps[i].at + steps[i].ms / 1000.0;
+        steps[i].during = steps[i].during || (finished > begin && steps[i].at < end);
+    }
 }
 
-static void control(const char *server, double seconds) {
-    static struct step steps[2][CONTROLS];
-    double ms[2][CONTROLS];
-    for (int loaded = 0; loaded < 2; loaded++) {
-        const pid_t pid = loaded ? fork() : 0;
-        if (loaded && pid == 0) {
-            load(seconds);
-        }
-        take_steps(server, steps[loaded], CONTROLS);
-        if (loaded) {
-            (void)kill(pid, SIGKILL);
-            (void)waitpid(pid, NULL, 0);
-        }
-        for (int i = 0; i < CONTROLS; i++) {
-            ms[loaded][i] = steps[loaded][i].ms;
-        }
+static void take_control_steps(const struct bench_s3 *s3, const char *server,
+                               struct step *steps, double period, double seconds) {
+    struct uploads *uploads = mmap(NULL, sizeof(*uploads), PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (uploads == MAP_FAILED) {
+        bench_die("no control");
     }
-    const double calm = quantile_of(ms[0], CONTROLS, 0.99);
-    const double busy = quantile_of(ms[1], CONTROLS, 0.99);
-    printf("bench upload: control: p99 %.1f ms beside a plain load, %.1f ms without, "
-           "ratio %.2f\n",
-           busy, calm, busy / calm);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        upload_by_curl(s3, uploads, period, seconds);
+    }
+    take_steps(server, steps, STEPS);
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+    for (int i = 0; i < uploads->count; i++) {
+        note_upload(steps, uploads->begin[i], uploads->end[i]);
+    }
+    (void)munmap(uploads, sizeof(*uploads));
 }
 
 /* ---- what the logs say ----------------------------------------------------------- */
@@ -180,11 +190,7 @@ static int mark(const char *log, struct step *steps, double *ret_seconds) {
         }
         const double end = line_time(line);
         const double begin = end - strtod(ms + 4, NULL) / 1000.0;
-        for (int i = 0; i < STEPS; i++) {
-            const double finished = steps[i].at + steps[i].ms / 1000.0;
-            steps[i].during =
-                steps[i].during || (finished > begin && steps[i].at < end);
-        }
+        note_upload(steps, begin, end);
         seconds += end - begin;
         uploads++;
     }
@@ -226,10 +232,17 @@ static double quantile(const struct step *steps, bool during, double share,
         bench_die(during ? "no step during an upload" : "no step between uploads");
     }
     *ret_count = n;
-    return quantile_of(values, n, share);
+    qsort(values, n, sizeof(values[0]), bench_compare);
+    return values[(size_t)((double)(n - 1) * share)];
 }
 
-static bool report(const struct step *steps, int uploads, double stall) {
+static double tail_ratio(const struct step *steps) {
+    size_t n = 0;
+    return quantile(steps, true, 0.99, &n) / quantile(steps, false, 0.99, &n);
+}
+
+static bool report(const struct step *steps, int uploads, double stall,
+                   double control) {
     size_t during = 0;
     size_t otherwise = 0;
     const double busy = quantile(steps, true, 0.99, &during);
@@ -240,6 +253,10 @@ static bool report(const struct step *steps, int uploads, double stall) {
     printf("bench upload: step p99 %.1f ms during an upload, %.1f ms otherwise, ratio "
            "%.2f (goal <= %.2f) %s\n",
            busy, calm, busy / calm, P99_GOAL, bench_verdict(ok[0]));
+    printf(
+        "bench upload: with curl's uploads instead the ratio is %.2f: %.2f of that is "
+        "ours\n",
+        control, busy / calm / control);
     printf("bench upload: medians %.1f and %.1f ms; %d uploads, %zu steps during, %zu "
            "between\n",
            busy_median, calm_median, uploads, during, otherwise);
@@ -251,6 +268,7 @@ static bool report(const struct step *steps, int uploads, double stall) {
 
 int main(void) {
     static struct step steps[STEPS];
+    static struct step control[STEPS];
     struct bench_s3 s3;
     char job[128];
     char socket[128];
@@ -281,10 +299,12 @@ int main(void) {
     take_steps(socket, steps, STEPS);
     stop_service(checkpointer);
     const int uploads = mark(checkpointer_log, steps, &seconds);
-    bench_s3_call("stop", false);
-    control(socket, seconds);
+    const double period =
+        (steps[STEPS - 1].at - steps[WARM_UP].at) * EVERY / (STEPS - WARM_UP);
+    take_control_steps(&s3, socket, control, period, seconds);
     stop_service(server);
-    const bool passed = report(steps, uploads, longest_stall(server_log));
+    const bool passed =
+        report(steps, uploads, longest_stall(server_log), tail_ratio(control));
     bench_s3_stop(&s3);
     return passed ? 0 : 1;
 }

@@ -5,6 +5,8 @@
 
 #include "bench.h"
 
+#include <openssl/sha.h>
+
 struct bench_s3 {
     char directory[64]; /* everything is below it */
 };
@@ -37,6 +39,58 @@ static inline void bench_s3_start(struct bench_s3 *s, bool aside) {
     }
     (void)setenv("XDG_RUNTIME_DIR", s->directory, 1); /* not a user's own server */
     bench_s3_call("start", aside);
+}
+
+static inline void bench_s3_write_file(const char *path, const void *bytes,
+                                       size_t size) {
+    FILE *f = fopen(path, "we");
+    if (f == NULL || fwrite(bytes, 1, size, f) != size || fclose(f) != 0) {
+        bench_die("no room for a file");
+    }
+}
+
+/* How curl signs an upload of these bytes; NULL: of any, unsigned. The keys go into a
+ * file, as they should. */
+static inline void bench_s3_curl_config(const char *path, const void *bytes,
+                                        size_t size) {
+    char text[1024];
+    char hash[2 * SHA256_DIGEST_LENGTH + 1] = "UNSIGNED-PAYLOAD";
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    if (bytes != NULL) {
+        (void)SHA256(bytes, size, digest);
+        for (size_t i = 0; i < sizeof(digest); i++) {
+            (void)snprintf(hash + 2 * i, 3, "%02x", digest[i]);
+        }
+    }
+    const int n =
+        snprintf(text, sizeof(text),
+                 "user = \"%s:%s\"\naws-sigv4 = \"aws:amz:us-east-1:s3\"\n"
+                 "header = \"x-amz-content-sha256: %s\"\n",
+                 getenv("AWS_ACCESS_KEY_ID"), getenv("AWS_SECRET_ACCESS_KEY"), hash);
+    bench_s3_write_file(path, text, (size_t)n);
+}
+
+/* Upload a file, at `rate` bytes a second at most (0: any); the seconds that it took.
+ */
+static inline double bench_s3_curl(const char *config, const char *file, size_t rate) {
+    char url[256];
+    char limit[32];
+    (void)snprintf(url, sizeof(url), "%s/throughline/by-curl",
+                   getenv("THROUGHLINE_S3_ENDPOINT"));
+    (void)snprintf(limit, sizeof(limit), "%zu", rate);
+    const double start = bench_now();
+    const pid_t pid = fork();
+    if (pid == 0) {
+        execlp("curl", "curl", "-s", "-f", "-o", "/dev/null", "-K", config, "-T", file,
+               "--limit-rate", limit, url, (char *)NULL);
+        _exit(127);
+    }
+    int status = 0;
+    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) ||
+        WEXITSTATUS(status) != 0) {
+        bench_die("curl could not upload");
+    }
+    return bench_now() - start;
 }
 
 static inline void bench_s3_stop(const struct bench_s3 *s) {
