@@ -127,11 +127,13 @@ static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
     bench_s3_write_file(file, bytes, STATE_BYTES);
     bench_s3_curl_config(config, bytes, STATE_BYTES);
     free(bytes);
-    for (double due = bench_now();; due += period) {
+    double due = bench_now();
+    for (;;) {
         const double early = due - bench_now();
         if (early > 0.0) {
             (void)usleep((useconds_t)(early * 1e6));
         }
+        due += period;
         const int n = uploads->count;
         uploads->begin[n] = unix_now();
         (void)bench_s3_curl(config, file, (size_t)(STATE_BYTES / seconds));

@@ -35,7 +35,7 @@ void *REAL(memalign)(size_t alignment, size_t size);
 static _Atomic long left;          /* allocations until the failure; 0 or less: never */
 static _Atomic bool goes_on, here; /* in the thread that began, or in all others */
 static _Atomic bool failed;
-static pthread_t owner;
+static _Atomic pthread_t owner; /* the thread that began */
 
 #ifdef SCARCE_OWN
 /* Before anything of Jansson's is allocated. */

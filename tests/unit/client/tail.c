@@ -117,8 +117,8 @@ static int stop(void **state) {
     (void)state;
     tl_client_free(client);
     tl_member_close(registered);
+    stop_tail(); /* it may be looking at the head */
     fake_shard_stop(&head);
-    stop_tail();
     test_redis_stop(&redis);
     return 0;
 }
