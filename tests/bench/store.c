@@ -1,12 +1,11 @@
 /* How fast a state of 400 MB becomes a snapshot in a bucket, beside curl that uploads
- * the same bytes to the same server, signed as ours are, so that the server checks
- * their hash (curl is told it, and need not compute it), and unsigned; by how much
- * memory grows; and what compression costs.
+ * the same bytes to the same server (unsigned, so that it need not hash them as it does
+ * ours); by how much memory grows; and what compression costs.
  *
  *   bench store: snapshot of 400 MB 290 MB/s, curl 320 MB/s, ratio 0.91 (goal >= 0.80)
  * PASS
  *
- * A snapshot is more than its upload: hashed twice, proven, listed, published. They
+ * A snapshot is more than its upload: hashed twice, proven, listed, published. The two
  * take turns; medians. The second line is the same in objects of 64 MiB, as multipart
  * uploads, which this server stores twice. Random bytes do not compress; the zstd lines
  * are for normally distributed weights. */
@@ -135,23 +134,18 @@ static bool compare(struct tl_store *store, const struct bench_s3 *s3,
     static const struct arm multipart = {64u << 20, 0, STATE_BYTES};
     char file[128];
     char config[128];
-    char unsigned_config[160];
     double curl[ROUNDS];
-    double unsigned_curl[ROUNDS];
     double ours[ROUNDS];
     double large[ROUNDS];
     uint64_t stored = 0;
     (void)snprintf(file, sizeof(file), "%s/state", s3->directory);
     (void)snprintf(config, sizeof(config), "%s/curl", s3->directory);
-    (void)snprintf(unsigned_config, sizeof(unsigned_config), "%s-unsigned", config);
     bench_s3_write_file(file, state, STATE_BYTES);
-    bench_s3_curl_config(config, state, STATE_BYTES);
-    bench_s3_curl_config(unsigned_config, NULL, 0);
+    bench_s3_curl_config(config);
     (void)bench_s3_curl(config, file, 0); /* the server warms up */
     const double before = peak_mib();
     for (int i = 0; i < ROUNDS; i++) {
         curl[i] = bench_s3_curl(config, file, 0);
-        unsigned_curl[i] = bench_s3_curl(unsigned_config, file, 0);
         ours[i] = snapshot_once(store, &objects, state, &stored);
         large[i] = snapshot_once(store, &multipart, state, &stored);
     }
@@ -164,9 +158,6 @@ static bool compare(struct tl_store *store, const struct bench_s3 *s3,
         ">= %.2f) %s\n",
         mb, mb / bench_median(ours, ROUNDS), mb / reference, ratio, RATE_GOAL,
         bench_verdict(ratio >= RATE_GOAL));
-    const double bare = bench_median(unsigned_curl, ROUNDS);
-    printf("bench store: curl without a signed payload %.0f MB/s, ratio %.2f\n",
-           mb / bare, bare / bench_median(ours, ROUNDS));
     printf("bench store: as multipart uploads %.0f MB/s, ratio %.2f\n",
            mb / bench_median(large, ROUNDS), reference / bench_median(large, ROUNDS));
     printf("bench store: memory grew by %.1f MiB (goal <= %.0f) %s\n", grown,

@@ -125,7 +125,7 @@ static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
         bench_die("no control");
     }
     bench_s3_write_file(file, bytes, STATE_BYTES);
-    bench_s3_curl_config(config, bytes, STATE_BYTES);
+    bench_s3_curl_config(config);
     free(bytes);
     double due = bench_now();
     for (;;) {
