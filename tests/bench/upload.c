@@ -83,7 +83,7 @@ static double unix_now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void take_steps(const char *server, struct step *steps, int count) {
+static void take_steps(const char *server, struct step *steps) {
     const struct tl_client_config config = {
         .servers = server, .job = "bench", .run = "bench", .patience_ms = 60000};
     struct tl_client *client = NULL;
@@ -94,7 +94,7 @@ static void take_steps(const char *server, struct step *steps, int count) {
     if (gradient == NULL) {
         bench_die("no memory for a gradient");
     }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < STEPS; i++) {
         steps[i].at = unix_now();
         const double start = bench_now();
         check(tl_client_push_pull(client, joined.next_sequence++, gradient, NULL));
@@ -160,7 +160,7 @@ static void take_control_steps(const struct bench_s3 *s3, const char *server,
     if (pid == 0) {
         upload_by_curl(s3, uploads, period, seconds);
     }
-    take_steps(server, steps, STEPS);
+    take_steps(server, steps);
     (void)kill(pid, SIGKILL);
     (void)waitpid(pid, NULL, 0);
     for (int i = 0; i < uploads->count; i++) {
@@ -298,7 +298,7 @@ int main(void) {
     const pid_t server = start_service(server_argv, server_log);
     const pid_t checkpointer = start_service(checkpointer_argv, checkpointer_log);
     double seconds = 0.0;
-    take_steps(socket, steps, STEPS);
+    take_steps(socket, steps);
     stop_service(checkpointer);
     const int uploads = mark(checkpointer_log, steps, &seconds);
     const double period =

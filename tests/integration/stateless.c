@@ -54,22 +54,31 @@ static uint64_t seed_of_run(void) {
 
 static uint8_t present[SHARDS_MOST][WORKERS][SEQUENCE_MAX];
 
+/* Which log `throughline log` is to speak of. */
+struct log_flags {
+    char job[PATH_MAX + 32], run[128], log[256];
+};
+
+static struct log_flags log_flags_of(const json_t *result, const char *url) {
+    struct log_flags f;
+    (void)snprintf(f.job, sizeof(f.job), "--job=%s/job.json",
+                   json_string_value(json_object_get(result, "out")));
+    (void)snprintf(f.run, sizeof(f.run), "--run=%s",
+                   json_string_value(json_object_get(result, "run")));
+    (void)snprintf(f.log, sizeof(f.log), "--log=%s", url);
+    return f;
+}
+
 /* Every gradient in the log, by shard, worker and sequence. */
 static void read_log(const json_t *result, const char *url, unsigned shards) {
-    char job[PATH_MAX + 32];
+    const struct log_flags flags = log_flags_of(result, url);
     memset(present, 0, sizeof(present));
-    (void)snprintf(job, sizeof(job), "--job=%s/job.json",
-                   json_string_value(json_object_get(result, "out")));
     for (unsigned s = 0; s < shards; s++) {
-        char run[128];
-        char log[256];
         char shard[32];
-        (void)snprintf(run, sizeof(run), "--run=%s",
-                       json_string_value(json_object_get(result, "run")));
-        (void)snprintf(log, sizeof(log), "--log=%s", url);
         (void)snprintf(shard, sizeof(shard), "--shard=%u", s);
-        const char *argv[] = {"throughline", "log", "tail", "--count=0", "--json",
-                              job,           run,   log,    shard,       NULL};
+        const char *argv[] = {"throughline", "log",     "tail",    "--count=0",
+                              "--json",      flags.job, flags.run, flags.log,
+                              shard,         NULL};
         struct program p = program_start(argv);
         struct outcome o = program_end(&p, 120);
         assert_int_equal(o.exit_code, 0);
@@ -183,15 +192,9 @@ static json_t *run_with(const char *url, unsigned shards, const char *consistenc
 
 /* Rounds are many, and what they leave behind fills disks. */
 static void erase_log(const json_t *result, const char *url) {
-    char job[PATH_MAX + 32];
-    char run[128];
-    char log[256];
-    (void)snprintf(job, sizeof(job), "--job=%s/job.json",
-                   json_string_value(json_object_get(result, "out")));
-    (void)snprintf(run, sizeof(run), "--run=%s",
-                   json_string_value(json_object_get(result, "run")));
-    (void)snprintf(log, sizeof(log), "--log=%s", url);
-    const char *argv[] = {"throughline", "log", "rm", job, run, log, NULL};
+    const struct log_flags flags = log_flags_of(result, url);
+    const char *argv[] = {"throughline", "log",     "rm", flags.job,
+                          flags.run,     flags.log, NULL};
     struct outcome o = program_run(60, argv);
     assert_int_equal(o.exit_code, 0);
     outcome_done(&o);

@@ -201,6 +201,8 @@ TL_MUST_USE int client_exchange_some(struct tl_client *c, int64_t deadline_ms,
                                      bool *ret_ended);
 /* Give up what is under way. */
 void client_exchange_cancel(struct tl_client *c);
+/* Its last attempt failed, and it has no connection now. */
+bool client_is_in_trouble(const struct tl_direct *d);
 /* Tell of a server that is away, if one keeps the exchange waiting; worth a look after
  * so many ms. */
 void client_tell_away(struct tl_client *c);

@@ -162,8 +162,7 @@ static const struct tl_direct *awaited(const struct client_shard *shard) {
     return shard->status == TL_E_BUSY ? shard->direct : shard->reader;
 }
 
-/* Its last attempt failed, and it has no connection now. */
-static bool is_away(const struct tl_direct *d) {
+bool client_is_in_trouble(const struct tl_direct *d) {
     return tl_direct_fd(d) < 0 && tl_direct_trouble(d)[0] != '\0';
 }
 
@@ -174,8 +173,8 @@ static bool find_missing(const struct tl_client *c, uint32_t *ret_shard) {
     for (uint32_t s = c->shard_count; s-- > 0;) {
         const struct client_shard *shard = &c->shards[s];
         bool is_missing = is_busy(shard);
-        if (is_missing && (!is_found || is_away(awaited(shard)) ||
-                           !is_away(awaited(&c->shards[*ret_shard])))) {
+        if (is_missing && (!is_found || client_is_in_trouble(awaited(shard)) ||
+                           !client_is_in_trouble(awaited(&c->shards[*ret_shard])))) {
             *ret_shard = s;
             is_found = true;
         }
@@ -200,7 +199,7 @@ static int out_of_time(const struct tl_client *c) {
 void client_tell_away(struct tl_client *c) {
     char why[512];
     uint32_t s = 0;
-    if (find_missing(c, &s) && is_away(awaited(&c->shards[s]))) {
+    if (find_missing(c, &s) && client_is_in_trouble(awaited(&c->shards[s]))) {
         const struct tl_direct *d = awaited(&c->shards[s]);
         (void)snprintf(why, sizeof(why), "shard %" PRIu32 ", epoch %" PRIu64 ": %s", s,
                        tl_direct_epoch(d), tl_direct_trouble(d));

@@ -102,9 +102,8 @@ static int64_t silent_ms(struct client_shard *shard, int64_t now_ms) {
 
 /* It did not answer, and is not even being tried again just now; or says nothing. */
 static bool is_absent(struct client_shard *shard, int64_t now_ms, int64_t began_ms) {
-    bool is_in_trouble =
-        tl_direct_fd(shard->direct) < 0 && tl_direct_trouble(shard->direct)[0] != '\0';
-    return is_in_trouble || silent_ms(shard, now_ms) > SILENT_MS ||
+    return client_is_in_trouble(shard->direct) ||
+           silent_ms(shard, now_ms) > SILENT_MS ||
            (shard->is_away && now_ms - began_ms >= AWAY_MS);
 }
 

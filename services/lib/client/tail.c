@@ -84,11 +84,6 @@ static void turn_to_head(struct client_shard *shard, int64_t now_ms) {
     }
 }
 
-/* It is gone, or not what it was: to be tried again is not worth waiting for. */
-static bool is_in_trouble(const struct tl_direct *reader) {
-    return tl_direct_fd(reader) < 0 && tl_direct_trouble(reader)[0] != '\0';
-}
-
 void client_tail_advance(struct tl_client *c, uint32_t s, int64_t now_ms) {
     struct client_shard *shard = &c->shards[s];
     int rc = tl_direct_advance(shard->reader, now_ms);
@@ -97,7 +92,8 @@ void client_tail_advance(struct tl_client *c, uint32_t s, int64_t now_ms) {
                                    : TL_E_UNAVAILABLE;
     }
     shard->read_status = rc;
-    bool is_under_way = rc == TL_E_BUSY && !is_in_trouble(shard->reader);
+    /* One that is gone, or not what it was, is not worth waiting for. */
+    bool is_under_way = rc == TL_E_BUSY && !client_is_in_trouble(shard->reader);
     bool is_answered = rc == 0 && tl_direct_result(shard->reader)->status == 0;
     if (!is_under_way && !is_answered) {
         turn_to_head(shard, now_ms);
