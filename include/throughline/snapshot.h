@@ -33,6 +33,8 @@ struct tl_store;
  * store makes of it. */
 struct tl_store_writer {
     struct tl_store *store;
+    char sha256[65]; /* of all its bytes, hexadecimal, where whoever writes them knows
+                        it by the time of the commit; else "" */
 };
 
 /* What a kind of store implements: dir.c, s3.c. */
@@ -113,11 +115,24 @@ struct tl_manifest {
     uint64_t created_unix_ms;
     bool zstd;
     uint64_t state_bytes; /* before compression */
-    char sha256[65];      /* of the state's bytes, hexadecimal */
+    char digest[65];      /* of the state's bytes: tl_digest_end() */
     uint32_t part_count;
     struct tl_part *parts; /* owned */
 };
 void tl_manifest_done(struct tl_manifest *m);
+
+/* ---- a state's digest, PURE ----------------------------------------------------- */
+
+/* SHA-256 over the SHA-256 of each block of the state, the last one being shorter. A
+ * store that takes blocks as objects, and wants to know the SHA-256 of each, is told
+ * what has been computed already: every byte is hashed once. */
+#define TL_BLOCK_BYTES (5u << 20)
+struct tl_digest;
+TL_MUST_USE int tl_digest_new(struct tl_digest **ret_digest); /* TL_E_NOMEM */
+TL_MUST_USE int tl_digest_feed(struct tl_digest *d, const void *bytes, size_t size);
+/* The digest of what was fed, in hexadecimal; and begin anew. */
+TL_MUST_USE int tl_digest_end(struct tl_digest *d, char ret_hex[65]);
+void tl_digest_free(struct tl_digest *d); /* NULL is legal */
 
 /* ---- writing -------------------------------------------------------------------- */
 
@@ -233,5 +248,7 @@ void tl_pace_seen(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t 
 bool tl_pace_is_due(const struct tl_pace *p, int64_t now_ms);
 /* When to ask for the version again, so as not to miss the next snapshot's. */
 int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms);
+/* How long it is from one snapshot to the next; 0: not known. */
+int64_t tl_pace_interval_ms(const struct tl_pace *p);
 
 #endif

@@ -50,7 +50,7 @@ struct tl_log_verdict {
     uint64_t position;  /* of the newest checkpoint */
     uint64_t version;   /* there */
     bool has_checkpoint, same_bits;
-    char sha256[65];
+    char digest[65];  /* of the state there */
     uint64_t entries; /* read */
     uint64_t folded;  /* gradients in the state at the log's end */
     uint64_t again;   /* arrived again, and folded once */

@@ -16,7 +16,6 @@
 #include "log_read.h"
 
 #include <inttypes.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,28 +38,23 @@ struct check {
 
 /* ---- the state's bytes ----------------------------------------------------------- */
 
-static int hash_cut(struct tl_fold *f, char ret_hex[65]) {
+static int digest_cut(struct tl_fold *f, char ret_hex[65]) {
     struct tl_cut *cut = NULL;
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int size = 0;
+    struct tl_digest *digest = NULL;
     const void *bytes = NULL;
     size_t n = 0;
     int rc = tl_fold_cut(f, &cut);
     if (rc != 0) {
         return rc;
     }
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool ok = context != NULL && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
-    for (size_t i = 0; ok && tl_cut_segment(cut, i, &bytes, &n); i++) {
-        ok = EVP_DigestUpdate(context, bytes, n) == 1;
+    rc = tl_digest_new(&digest);
+    for (size_t i = 0; rc == 0 && tl_cut_segment(cut, i, &bytes, &n); i++) {
+        rc = tl_digest_feed(digest, bytes, n);
     }
-    ok = ok && EVP_DigestFinal_ex(context, digest, &size) == 1 && size == 32;
-    EVP_MD_CTX_free(context);
+    rc = rc == 0 ? tl_digest_end(digest, ret_hex) : rc;
+    tl_digest_free(digest);
     tl_cut_release(cut);
-    for (unsigned int i = 0; ok && i < size; i++) {
-        (void)snprintf(ret_hex + (size_t)2 * i, 3, "%02x", digest[i]);
-    }
-    return ok ? 0 : tl_fail(TL_E_NOMEM, "OpenSSL could not make a SHA-256");
+    return rc;
 }
 
 /* The epoch is whose snapshot it was, and in no log: it is taken from there. */
@@ -70,9 +64,9 @@ static int compare(struct check *c) {
     v->version = tl_fold_version(c->fold);
     int rc =
         tl_fold_epoch(c->fold) < m->epoch ? tl_fold_take_over(c->fold, m->epoch) : 0;
-    rc = rc == 0 ? hash_cut(c->fold, v->sha256) : rc;
+    rc = rc == 0 ? digest_cut(c->fold, v->digest) : rc;
     v->same_bits =
-        rc == 0 && v->version == m->version && strcmp(v->sha256, m->sha256) == 0;
+        rc == 0 && v->version == m->version && strcmp(v->digest, m->digest) == 0;
     return rc;
 }
 
@@ -324,7 +318,7 @@ static json_t *verdict_json(const struct tl_log_verdict *v) {
         "{s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
         "shard", (json_int_t)v->shard, "from", (json_int_t)v->from, "overtaken",
         (json_int_t)v->overtaken, "position", (json_int_t)v->position, "version",
-        (json_int_t)v->version, "sha256", v->sha256, "has_checkpoint",
+        (json_int_t)v->version, "digest", v->digest, "has_checkpoint",
         v->has_checkpoint, "same_bits", v->same_bits, "entries", (json_int_t)v->entries,
         "folded", (json_int_t)v->folded, "again", (json_int_t)v->again, "refused",
         (json_int_t)v->refused, "after", (json_int_t)v->after, "lost",
@@ -340,9 +334,9 @@ static void print_verdict(const struct tl_log_verdict *v, FILE *out) {
     if (v->has_checkpoint) {
         (void)fprintf(out,
                       "  at position %" PRIu64 ", version %" PRIu64
-                      ": sha256 %.16s..., %s "
+                      ": digest %.16s..., %s "
                       "the newest checkpoint%s\n",
-                      v->position, v->version, v->sha256,
+                      v->position, v->version, v->digest,
                       v->same_bits ? "same bits as" : "NOT the bits of",
                       v->from == v->position && v->position > 0
                           ? ", which the fold began with: there is no older one"

@@ -17,7 +17,7 @@
 #include <xxhash.h>
 
 #define FORMAT         "throughline-snapshot"
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 #define MANIFEST_MAX   (2u << 20)
 #define HEX_U64        17u
 #define NUMBER_MAX     ((uint64_t)INT64_MAX)
@@ -37,7 +37,7 @@ static const struct {
     {"state_bytes", offsetof(struct tl_manifest, state_bytes)},
 };
 #define NUMBERS (sizeof(numbers) / sizeof(numbers[0]))
-/* format, format_version, job, run, fold_digest, shard, shards, compression, sha256,
+/* format, format_version, job, run, fold_digest, shard, shards, compression, digest,
  * parts; "check" has been taken out before they are counted. */
 #define FIELDS  (NUMBERS + 10u)
 
@@ -97,8 +97,8 @@ static const char *unsound(const struct tl_manifest *m) {
     if (m->state_bytes == 0) {
         return "state_bytes";
     }
-    if (!is_hex(m->sha256, TL_SHA256_HEX - 1u)) {
-        return "sha256";
+    if (!is_hex(m->digest, TL_SHA256_HEX - 1u)) {
+        return "digest";
     }
     if (m->part_count == 0 || m->part_count > TL_PARTS_MAX || !parts_are_sound(m)) {
         return "parts";
@@ -145,7 +145,7 @@ static json_t *manifest_json(const struct tl_manifest *m) {
                   "format_version", FORMAT_VERSION, "job", m->job, "run", m->run,
                   "fold_digest", hex_json(m->fold_digest), "shard",
                   (json_int_t)m->shard, "shards", (json_int_t)m->shards, "compression",
-                  m->zstd ? "zstd" : "none", "sha256", m->sha256);
+                  m->zstd ? "zstd" : "none", "digest", m->digest);
     int failures = root == NULL;
     for (size_t i = 0; i < NUMBERS && root != NULL; i++) {
         const uint64_t *value =
@@ -290,8 +290,8 @@ static const char *take_fields(const json_t *root, struct tl_manifest *m) {
     if (!take_compression(root, &m->zstd)) {
         return "compression";
     }
-    if (!take_text(root, "sha256", m->sha256, sizeof(m->sha256))) {
-        return "sha256";
+    if (!take_text(root, "digest", m->digest, sizeof(m->digest))) {
+        return "digest";
     }
     if (!take_parts(root, m)) {
         return "parts";
@@ -323,8 +323,9 @@ static int check_root(json_t *root, const char *where) {
     if (!take_number(root, "format_version", INT_MAX, &format_version) ||
         format_version != FORMAT_VERSION) {
         return tl_fail(TL_E_UNSUPPORTED,
-                       "%s: format %" PRIu64 ", this program reads %d: use a newer one",
-                       where, format_version, FORMAT_VERSION);
+                       "%s: format %" PRIu64 ", this program reads %d: use %s one",
+                       where, format_version, FORMAT_VERSION,
+                       format_version < FORMAT_VERSION ? "an older" : "a newer");
     }
     return 0;
 }

@@ -8,6 +8,7 @@
 #define POLL_MIN_MS     10
 #define POLL_UNKNOWN_MS 100
 #define POLL_MAX_MS     500
+#define INTERVAL_MAX_MS 1000000000
 
 void tl_pace_taken(struct tl_pace *p, int64_t now_ms, uint64_t version,
                    uint64_t epoch) {
@@ -52,6 +53,17 @@ bool tl_pace_is_due(const struct tl_pace *p, int64_t now_ms) {
 
 static int64_t sooner(int64_t a, int64_t b) {
     return a < b ? a : b;
+}
+
+int64_t tl_pace_interval_ms(const struct tl_pace *p) {
+    int64_t ms = p->every_ms;
+    if (p->every_updates > 0 && p->updates_per_ms > 0) {
+        const double by_updates = (double)p->every_updates / p->updates_per_ms;
+        if (ms == 0 || by_updates < (double)ms) {
+            ms = by_updates < INTERVAL_MAX_MS ? (int64_t)by_updates : INTERVAL_MAX_MS;
+        }
+    }
+    return ms;
 }
 
 int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms) {

@@ -1,7 +1,7 @@
 /* reader.c - a snapshot's bytes out of a store, every one of them checked.
  *
  * Stored bytes are compared with each part's hash and size, the state's bytes with the
- * manifest's SHA-256 and size. Nothing is held but one piece at a time. */
+ * manifest's digest and size. Nothing is held but one piece at a time. */
 #include "snapshot_internal.h"
 
 #include <inttypes.h>
@@ -69,7 +69,7 @@ struct reading {
     const struct tl_manifest *m;
     struct tl_sink sink;
     struct tl_codec *codec;
-    struct tl_sha256 *sha;
+    struct tl_digest *digest;
     uint64_t bytes;
 };
 
@@ -81,7 +81,7 @@ static int take_state(void *ctx, const void *bytes, size_t size) {
                        g->m->state_bytes);
     }
     g->bytes += size;
-    const int r = tl_sha256_feed(g->sha, bytes, size);
+    const int r = tl_digest_feed(g->digest, bytes, size);
     return r < 0 ? r : g->sink.feed(g->sink.ctx, bytes, size);
 }
 
@@ -94,7 +94,7 @@ static int judge_state(struct reading *g) {
     char hex[TL_SHA256_HEX];
     int r = tl_codec_end(g->codec);
     if (r == 0) {
-        r = tl_sha256_end(g->sha, hex);
+        r = tl_digest_end(g->digest, hex);
     }
     if (r < 0) {
         return r;
@@ -104,9 +104,9 @@ static int judge_state(struct reading *g) {
                        "the state has %" PRIu64 " bytes instead of %" PRIu64, g->bytes,
                        g->m->state_bytes);
     }
-    return strcmp(hex, g->m->sha256) == 0 || TL_MUTATE(parts_not_checked)
+    return strcmp(hex, g->m->digest) == 0 || TL_MUTATE(parts_not_checked)
                ? 0
-               : tl_fail(TL_E_CORRUPT, "the state does not match its SHA-256");
+               : tl_fail(TL_E_CORRUPT, "the state does not match its digest");
 }
 
 static int read_state(struct tl_store *store, struct reading *g) {
@@ -134,7 +134,7 @@ int tl_snapshot_read(struct tl_store *store, const struct tl_manifest *m,
         return r;
     }
     struct reading g = {.m = m, .sink = {sink, ctx}};
-    int r = tl_sha256_new(&g.sha);
+    int r = tl_digest_new(&g.digest);
     if (r == 0) {
         r = tl_codec_new(m->zstd ? TL_CODEC_UNPACK : TL_CODEC_COPY, 0,
                          (struct tl_sink){take_state, &g}, &g.codec);
@@ -143,7 +143,7 @@ int tl_snapshot_read(struct tl_store *store, const struct tl_manifest *m,
         r = read_state(store, &g);
     }
     tl_codec_free(g.codec);
-    tl_sha256_free(g.sha);
+    tl_digest_free(g.digest);
     return r;
 }
 

@@ -21,8 +21,9 @@
 
 #include <curl/curl.h>
 
-/* Memory for uploads: the pieces on their way and the one that is being filled. */
-#define S3_PIECE_BYTES  (5u << 20) /* S3 wants no smaller one but the last */
+/* Memory for uploads: the pieces on their way and the one that is being filled. S3
+ * wants no smaller pieces but the last; a block's hash is known already. */
+#define S3_PIECE_BYTES  TL_BLOCK_BYTES
 #define S3_BUFFERS      5u
 #define S3_PIECES_MAX   10000u /* of one object: S3's limit */
 #define S3_REQUESTS_MAX 16u

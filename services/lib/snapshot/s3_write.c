@@ -23,7 +23,6 @@ struct s3_object {
     char name[TL_OBJECT_NAME_MAX];
     struct s3_buffer *open;     /* being filled; NULL before the first byte */
     size_t filled;              /* bytes in it */
-    struct tl_sha256 *sha;      /* of them: hashed while they are in the cache */
     uint64_t size;              /* of the object so far */
     char upload[S3_UPLOAD_MAX]; /* multipart: its identity; "": one PUT */
     char (*etags)[S3_ETAG_MAX]; /* of the pieces, in order */
@@ -135,12 +134,12 @@ static int send_buffer(struct s3_object *o, uint32_t piece, const char *query) {
         return tl_fail(TL_E_NOMEM, "no memory for an upload");
     }
     int r = tl_s3_request_init(&g->request, store_of(o), "PUT", o->name, query);
-    if (r == 0) {
-        r = tl_sha256_end(o->sha, g->request.sha256);
-    }
     if (r < 0) {
         free(g);
         return r;
+    }
+    if (piece == 0) { /* "": it is computed */
+        memcpy(g->request.sha256, o->base.sha256, sizeof(g->request.sha256));
     }
     g->request.body = o->open->bytes;
     g->request.body_size = o->filled;
@@ -286,7 +285,6 @@ static void free_object(struct s3_object *o) {
     if (o->open != NULL) {
         o->open->is_taken = false;
     }
-    tl_sha256_free(o->sha);
     free(o->manifest);
     free(o->etags);
     free(o);
@@ -335,11 +333,6 @@ int tl_s3_create(struct tl_store *store, const char *name,
     if (o == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory to write %s", name);
     }
-    r = tl_sha256_new(&o->sha);
-    if (r < 0) {
-        free(o);
-        return r;
-    }
     o->base.store = store;
     (void)snprintf(o->name, sizeof(o->name), "%s", name);
     free_complete(s);
@@ -373,10 +366,6 @@ int tl_s3_write(struct tl_store_writer *w, const void *bytes, size_t size) {
         const size_t room = S3_PIECE_BYTES - o->filled;
         const size_t n = size < room ? size : room;
         memcpy(o->open->bytes + o->filled, next, n);
-        r = tl_sha256_feed(o->sha, o->open->bytes + o->filled, n);
-        if (r < 0) {
-            return r;
-        }
         o->filled += n;
         o->size += n;
         next += n;

@@ -113,6 +113,12 @@ TL_MUST_USE int tl_sha256_feed(struct tl_sha256 *s, const void *bytes, size_t si
 TL_MUST_USE int tl_sha256_end(struct tl_sha256 *s, char ret_hex[TL_SHA256_HEX]);
 void tl_sha256_free(struct tl_sha256 *s);
 
+/* Bytes until the open block is full: who feeds no more than these has each block's
+ * SHA-256 in time. */
+size_t tl_digest_room(const struct tl_digest *d);
+/* No more bytes for the open block; the SHA-256 of the block that was closed last. */
+TL_MUST_USE int tl_digest_close(struct tl_digest *d, char ret_hex[TL_SHA256_HEX]);
+
 /* ---- reader.c ----------------------------------------------------------------- */
 
 /* Stored bytes of one part, compared with what the manifest says of it, passed on to

@@ -22,7 +22,7 @@ struct tl_snapshot_writer {
     uint64_t part_bytes;
     uint64_t token;
     struct tl_codec *codec;
-    struct tl_sha256 *sha;
+    struct tl_digest *digest;
     XXH3_state_t *sum;           /* of the open part */
     struct tl_store_writer *out; /* the open part: the last one in `m`; or NULL */
     int failure;                 /* of an earlier call: a gap can't be written over */
@@ -58,6 +58,13 @@ static int close_part(struct tl_snapshot_writer *w) {
     struct tl_store_writer *out = w->out;
     w->out = NULL;
     last_part(w)->xxh3 = XXH3_64bits_digest(w->sum);
+    if (!w->m.zstd && w->part_bytes == TL_BLOCK_BYTES) { /* then it is a block */
+        const int r = tl_digest_close(w->digest, out->sha256);
+        if (r < 0) {
+            w->store->ops->abandon(out);
+            return r;
+        }
+    }
     return w->store->ops->commit(out, false);
 }
 
@@ -97,7 +104,7 @@ static int start_tools(struct tl_snapshot_writer *w, uint32_t level) {
     if (w->m.parts == NULL || w->sum == NULL) {
         return tl_fail(TL_E_NOMEM, "no memory to write a snapshot");
     }
-    const int r = tl_sha256_new(&w->sha);
+    const int r = tl_digest_new(&w->digest);
     return r < 0 ? r
                  : tl_codec_new(level > 0 ? TL_CODEC_PACK : TL_CODEC_COPY, level,
                                 (struct tl_sink){store_bytes, w}, &w->codec);
@@ -105,7 +112,7 @@ static int start_tools(struct tl_snapshot_writer *w, uint32_t level) {
 
 static void free_writer(struct tl_snapshot_writer *w) {
     tl_codec_free(w->codec);
-    tl_sha256_free(w->sha);
+    tl_digest_free(w->digest);
     (void)XXH3_freeState(w->sum);
     tl_manifest_done(&w->m);
     free(w);
@@ -144,11 +151,19 @@ int tl_snapshot_write(struct tl_snapshot_writer *w, const void *bytes, size_t si
     if (w->failure < 0) {
         return w->failure;
     }
-    int r = tl_sha256_feed(w->sha, bytes, size);
-    if (r == 0) {
-        r = tl_codec_feed(w->codec, bytes, size);
+    const char *next = bytes;
+    int r = 0;
+    while (size > 0 && r == 0) {
+        const size_t room = tl_digest_room(w->digest);
+        const size_t n = size < room ? size : room;
+        r = tl_digest_feed(w->digest, next, n);
+        if (r == 0) {
+            r = tl_codec_feed(w->codec, next, n);
+        }
+        w->m.state_bytes += n;
+        next += n;
+        size -= n;
     }
-    w->m.state_bytes += size;
     w->failure = r;
     return r;
 }
@@ -197,7 +212,7 @@ static int complete(struct tl_snapshot_writer *w) {
         r = TL_MUTATE(manifest_first) ? 0 : r;
     }
     if (r == 0) {
-        r = tl_sha256_end(w->sha, w->m.sha256);
+        r = tl_digest_end(w->digest, w->m.digest);
     }
     if (r == 0) {
         r = tl_store_settle(w->store, false);

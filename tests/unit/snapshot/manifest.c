@@ -29,7 +29,7 @@ static struct tl_manifest sample(void) {
         .epoch = 4,
         .created_unix_ms = 1700000000123u,
         .state_bytes = 1000,
-        .sha256 = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        .digest = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         .part_count = 2,
         .parts = parts,
     };
@@ -50,7 +50,7 @@ static bool is_sample(const struct tl_manifest *m) {
            m->parameters == s.parameters && m->version == s.version &&
            m->position == s.position && m->epoch == s.epoch &&
            m->created_unix_ms == s.created_unix_ms && m->zstd == s.zstd &&
-           m->state_bytes == s.state_bytes && strcmp(m->sha256, s.sha256) == 0 &&
+           m->state_bytes == s.state_bytes && strcmp(m->digest, s.digest) == 0 &&
            m->part_count == 2 && memcmp(m->parts, parts, sizeof(parts)) == 0;
 }
 
@@ -137,7 +137,7 @@ static void every_field_is_needed(void **state) {
     static const char *const keys[] = {
         "format",      "format_version", "job",          "run",
         "shard",       "shards",         "fold_digest",  "compression",
-        "sha256",      "first",          "count",        "parameters",
+        "digest",      "first",          "count",        "parameters",
         "version",     "position",       "epoch",        "created_unix_ms",
         "parts",       "state_bytes",    "parts/0/name", "parts/0/bytes",
         "parts/1/xxh3"};
@@ -173,7 +173,7 @@ static void values_are_checked(void **state) {
         TL_E_CORRUPT);
     assert_int_equal(decode_with("compression", json_string("gzip")), TL_E_CORRUPT);
     assert_int_equal(decode_with("fold_digest", json_string("xyz")), TL_E_CORRUPT);
-    assert_int_equal(decode_with("sha256", json_string("00ff")), TL_E_CORRUPT);
+    assert_int_equal(decode_with("digest", json_string("00ff")), TL_E_CORRUPT);
     assert_int_equal(decode_with("extra", json_integer(1)), TL_E_CORRUPT);
     assert_int_equal(decode_with("format", json_string("tar")), TL_E_CORRUPT);
     assert_int_equal(decode_with("parts", json_array()), TL_E_CORRUPT);
@@ -188,10 +188,14 @@ static void values_are_checked(void **state) {
                      TL_E_CORRUPT);
 }
 
-static void a_later_format_is_named(void **state) {
+static void another_format_is_named(void **state) {
     (void)state;
-    assert_int_equal(decode_with("format_version", json_integer(2)), TL_E_UNSUPPORTED);
-    assert_non_null(strstr(tl_error_text(), "format 2"));
+    assert_int_equal(decode_with("format_version", json_integer(3)), TL_E_UNSUPPORTED);
+    assert_non_null(
+        strstr(tl_error_text(), "format 3, this program reads 2: use a newer"));
+    assert_int_equal(decode_with("format_version", json_integer(1)), TL_E_UNSUPPORTED);
+    assert_non_null(
+        strstr(tl_error_text(), "format 1, this program reads 2: use an older"));
 }
 
 static void a_key_twice_is_refused(void **state) {
@@ -223,7 +227,7 @@ int main(void) {
         cmocka_unit_test(every_cut_is_found),
         cmocka_unit_test(every_field_is_needed),
         cmocka_unit_test(values_are_checked),
-        cmocka_unit_test(a_later_format_is_named),
+        cmocka_unit_test(another_format_is_named),
         cmocka_unit_test(a_key_twice_is_refused),
         cmocka_unit_test(what_could_not_be_read_is_not_written),
     };

@@ -87,6 +87,22 @@ static void the_question_comes_in_time_for_an_interval(void **state) {
     assert_int_equal(tl_pace_next_ms(&p, 9000), 9010);
 }
 
+static void the_interval_is_the_shorter_one(void **state) {
+    struct tl_pace p = by_updates(100);
+    (void)state;
+    assert_int_equal(tl_pace_interval_ms(&p), 0); /* the rate is not known */
+    tl_pace_seen(&p, 1000, 0, 1);
+    tl_pace_seen(&p, 1100, 50, 1);
+    assert_int_equal(tl_pace_interval_ms(&p), 200);
+    p.every_ms = 150;
+    assert_int_equal(tl_pace_interval_ms(&p), 150);
+    p.every_ms = 5000;
+    assert_int_equal(tl_pace_interval_ms(&p), 200);
+    p.every_updates = UINT64_MAX; /* no overflow */
+    p.every_ms = 0;
+    assert_true(tl_pace_interval_ms(&p) > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(due_after_so_many_updates),
@@ -95,6 +111,7 @@ int main(void) {
         cmocka_unit_test(a_recovery_starts_counting_where_it_went_back_to),
         cmocka_unit_test(the_question_comes_when_it_should_be_due),
         cmocka_unit_test(the_question_comes_in_time_for_an_interval),
+        cmocka_unit_test(the_interval_is_the_shorter_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,6 +233,20 @@ static void a_server_that_proves_nothing_is_read_back(void **state) {
     assert_string_equal(snapshots_newest_valid(s), "1/10");
 }
 
+/* The server is told what its writer has computed, not what the buffer holds by then.
+ */
+static void the_writers_hash_is_what_is_sent(void **state) {
+    struct tl_store *s = store_of(state);
+    struct tl_store_writer *w = NULL;
+    tl_s3_of(s)->options.retry_ms = 500;
+    assert_int_equal(s->ops->create(s, "object", &w), 0);
+    assert_int_equal(s->ops->write(w, "bytes", 5), 0);
+    memset(w->sha256, '0', 64);
+    assert_int_equal(s->ops->commit(w, false), 0);
+    assert_int_equal(s->ops->settle(s, false), TL_E_CHECKSUM);
+    assert_int_equal(snapshots_objects(s), 0);
+}
+
 /* As on a server that does not know If-None-Match: said once, and no manifest is
  * overwritten that was there before. */
 static void without_if_none_match_it_is_looked_first(void **state) {
@@ -358,6 +372,7 @@ int main(void) {
         TEST(prefixes_are_kept_apart),
         TEST(one_of_two_checkpointers_wins),
         TEST(a_server_that_proves_nothing_is_read_back),
+        TEST(the_writers_hash_is_what_is_sent),
         TEST(without_if_none_match_it_is_looked_first),
         TEST(wrong_keys_are_named),
         TEST(a_bucket_that_is_not_there_is_named),
