@@ -8,7 +8,7 @@
  *   spool.c     a file between the server's pace and the store's
  *   store.c     a thread of its own: everything that waits for the store
  *   trim.c      on it too: a durable log, below the oldest snapshot that is kept
- *   courtesy.c  both threads' priority
+ *   courtesy.c  both threads' priority, and the pace at which a state is stored
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
  *
@@ -26,6 +26,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 struct checkpointer;
 
@@ -64,6 +65,7 @@ struct upload {
     enum upload_step step;
     struct tl_manifest meta;
     struct spool spool;
+    int64_t interval_ms; /* from one snapshot to the next; 0: not known */
     int result;
     char why[TL_STORE_WHY_MAX];
     uint64_t stored; /* bytes */
@@ -100,6 +102,7 @@ struct store_thread {
     char open_why[TL_STORE_WHY_MAX];
     struct tl_store *store; /* the thread's; others may cancel it */
     struct upload *uploads; /* per shard */
+    atomic_bool is_urgent;  /* somebody waits for what is being stored */
     pthread_t thread;
     bool is_started;
 };
@@ -114,7 +117,7 @@ void store_stop(struct store_thread *t);
 int store_state(struct store_thread *t, char why[TL_STORE_WHY_MAX]);
 /* Hand over a state, whose shard has none under way. */
 void store_submit(struct store_thread *t, const struct tl_manifest *meta,
-                  struct spool *spool);
+                  struct spool *spool, int64_t interval_ms);
 /* What became of it, once; false while it is not known. */
 bool store_take(struct store_thread *t, uint32_t shard, struct upload *ret_upload);
 
@@ -168,6 +171,8 @@ void shard_advance(struct shard *s);
 int64_t shard_next_ms(const struct shard *s);
 /* Is something under way that poll() has to watch? */
 bool shard_is_busy(const struct shard *s);
+/* Does anybody wait for its next snapshot? */
+bool shard_is_urgent(const struct shard *s);
 /* Take a last snapshot as soon as possible. */
 void shard_want_last(struct shard *s);
 /* The store's thread is done with the shard's state. */
@@ -230,8 +235,20 @@ void presence_announce(struct checkpointer *c, enum tl_member_state state);
 /* Say once that Redis went away or came back; take what made wake_fd readable. */
 void presence_look(struct checkpointer *c);
 
-/* courtesy.c: the calling thread works when others do not want to. */
+/* ---- courtesy.c --------------------------------------------------------------- */
+
+/* The calling thread works when others do not want to. */
 void step_back(void);
+
+/* A state's bytes on their way to the store, no faster than they need to be. */
+struct tempo {
+    double bytes_per_s;
+    double due_s; /* of what has gone so far, as of tl_now_seconds() */
+};
+/* So that `bytes` take half of the time until the next ones come at most. */
+struct tempo tempo_of(uint64_t bytes, int64_t interval_ms);
+/* `bytes` more have gone: wait until they were due. */
+void tempo_keep(struct tempo *t, uint64_t bytes);
 
 /* loop.c */
 int checkpointer_run(struct checkpointer *c);

@@ -4,17 +4,25 @@
  * A low priority alone says how much of it we get, not how soon others do: whoever
  * wakes up beside us waits for the end of our turn, milliseconds on current kernels. So
  * the turns are short, too. They are asked for as the kernel (6.12 on) offers it, and
- * others do not mind. */
+ * others do not mind.
+ *
+ * What is left is memory and caches, which are shared with no regard to priority. A
+ * state therefore goes to the store at a walk, unless somebody waits for it: at a run
+ * it is there sooner by a moment, and each step of training meanwhile takes longer. */
 #include "checkpointer.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define NICE    10     /* as of nice(1) */
 #define TURN_NS 100000 /* the shortest there are */
+
+#define WALK_BYTES_PER_S (64.0 * 1048576.0)
+#define CATCH_UP_S       0.032 /* what may be made up for, where the store stood still */
 
 /* Of sched_setattr(2), which the C library does not declare: its first version. */
 struct schedule {
@@ -37,5 +45,28 @@ void step_back(void) {
     if (r != 0) {
         tl_log_line(TL_DEBUG, "a thread keeps its priority", "why", strerror(errno),
                     NULL);
+    }
+}
+
+struct tempo tempo_of(uint64_t bytes, int64_t interval_ms) {
+    const double needed =
+        interval_ms > 0 ? (double)bytes * 2000.0 / (double)interval_ms : 0.0;
+    return (struct tempo){
+        .bytes_per_s = needed > WALK_BYTES_PER_S ? needed : WALK_BYTES_PER_S,
+        .due_s = tl_now_seconds(),
+    };
+}
+
+void tempo_keep(struct tempo *t, uint64_t bytes) {
+    const double now_s = tl_now_seconds();
+    t->due_s += (double)bytes / t->bytes_per_s;
+    if (t->due_s < now_s - CATCH_UP_S) {
+        t->due_s = now_s - CATCH_UP_S;
+    }
+    if (t->due_s > now_s) {
+        const double seconds = t->due_s - now_s;
+        const struct timespec rest = {
+            (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+        (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
     }
 }

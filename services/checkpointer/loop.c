@@ -57,6 +57,14 @@ static void take_results(struct checkpointer *c) {
     }
 }
 
+static void look_for_haste(struct checkpointer *c) {
+    bool is_urgent = false;
+    for (uint32_t i = 0; i < c->job.shards; i++) {
+        is_urgent = is_urgent || shard_is_urgent(&c->shards[i]);
+    }
+    atomic_store(&c->store.is_urgent, is_urgent);
+}
+
 /* ---- the end ------------------------------------------------------------------ */
 
 static void look_for_end(struct checkpointer *c, int64_t now_ms) {
@@ -160,6 +168,7 @@ int checkpointer_run(struct checkpointer *c) {
         for (uint32_t i = 0; i < c->job.shards; i++) {
             shard_turn(&c->shards[i], now_ms);
         }
+        look_for_haste(c);
         if (is_over(c, now_ms)) {
             return 0;
         }

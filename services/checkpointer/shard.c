@@ -161,6 +161,10 @@ static bool log_is_filling(const struct shard *s) {
            s->position - s->taken_position >= room / 2 / entry;
 }
 
+bool shard_is_urgent(const struct shard *s) {
+    return s->wants_last || log_is_filling(s);
+}
+
 /* ---- replies ------------------------------------------------------------------ */
 
 static void see(struct shard *s, const struct tl_header *reply) {
@@ -217,7 +221,9 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
         return;
     }
     s->is_uploading = true;
-    store_submit(&s->owner->store, &s->capture.meta, &s->capture.spool);
+    /* One thread stores the states of all shards, one after another. */
+    store_submit(&s->owner->store, &s->capture.meta, &s->capture.spool,
+                 tl_pace_interval_ms(&s->pace) / s->owner->job.shards);
     become_idle(s, now_ms + UPLOADING_PING_MS);
 }
 

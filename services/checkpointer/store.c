@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define RETRY_MS    2000
-#define PIECE_BYTES (1u << 20)
+#define PIECE_BYTES (256u << 10) /* 4 ms at a walk: nobody who waits notices */
 
 static void wake(const struct store_thread *t) {
     const uint64_t one = 1;
@@ -104,7 +104,9 @@ static void try_to_open(struct store_thread *t) {
 
 /* ---- one snapshot ------------------------------------------------------------- */
 
-static int copy_spool(const struct upload *u, struct tl_snapshot_writer *w) {
+static int copy_spool(struct store_thread *t, const struct upload *u,
+                      struct tl_snapshot_writer *w) {
+    struct tempo tempo = tempo_of(u->spool.size, u->interval_ms);
     unsigned char *piece = malloc(PIECE_BYTES);
     int r = piece == NULL ? tl_fail(TL_E_NOMEM, "no memory to store a state") : 0;
     for (uint64_t at = 0; at < u->spool.size && r == 0;) {
@@ -112,6 +114,9 @@ static int copy_spool(const struct upload *u, struct tl_snapshot_writer *w) {
         r = spool_read(&u->spool, at, piece, PIECE_BYTES, &n);
         if (r == 0) {
             r = tl_snapshot_write(w, piece, n);
+        }
+        if (r == 0 && !atomic_load(&t->is_urgent)) {
+            tempo_keep(&tempo, n);
         }
         at += n;
     }
@@ -131,7 +136,7 @@ static int write_snapshot(struct store_thread *t, struct upload *u) {
     if (r < 0) {
         return r;
     }
-    r = copy_spool(u, w);
+    r = copy_spool(t, u, w);
     if (r < 0) {
         tl_snapshot_abandon(w);
         return r;
@@ -309,11 +314,12 @@ void store_stop(struct store_thread *t) {
 /* ---- from the loop ------------------------------------------------------------ */
 
 void store_submit(struct store_thread *t, const struct tl_manifest *meta,
-                  struct spool *spool) {
+                  struct spool *spool, int64_t interval_ms) {
     (void)pthread_mutex_lock(&t->lock);
     struct upload *u = &t->uploads[meta->shard];
     u->meta = *meta;
     u->spool = *spool;
+    u->interval_ms = interval_ms;
     u->step = UPLOAD_WAITING;
     (void)pthread_cond_signal(&t->change);
     (void)pthread_mutex_unlock(&t->lock);
