@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { STEPS = 2000, WARM_UP = 450, EVERY = 150, UPLOADS_MAX = 1000 };
+enum { STEPS = 6000, WARM_UP = 1500, EVERY = 150, UPLOADS_MAX = 1000 };
 
 #define STATE_BYTES 103945416u /* of one snapshot */
 
