@@ -7,11 +7,13 @@
  * others do not mind.
  *
  * What is left is memory and caches, which are shared with no regard to priority. A
- * state therefore goes to the store at a walk, unless somebody waits for it: at a run
- * it is there sooner by a moment, and each step of training meanwhile takes longer. */
+ * large state therefore goes to the store at a walk, unless somebody waits for it: at a
+ * run it is there sooner, and more steps of training take longer. A small one is there
+ * in a moment either way. */
 #include "checkpointer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -21,6 +23,7 @@
 #define NICE    10     /* as of nice(1) */
 #define TURN_NS 100000 /* the shortest there are */
 
+#define LARGE_BYTES      (8u << 20)
 #define WALK_BYTES_PER_S (64.0 * 1048576.0)
 #define CATCH_UP_S       0.032 /* what may be made up for, where the store stood still */
 
@@ -48,25 +51,26 @@ void step_back(void) {
     }
 }
 
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
 struct tempo tempo_of(uint64_t bytes, int64_t interval_ms) {
-    const double needed =
-        interval_ms > 0 ? (double)bytes * 2000.0 / (double)interval_ms : 0.0;
-    return (struct tempo){
-        .bytes_per_s = needed > WALK_BYTES_PER_S ? needed : WALK_BYTES_PER_S,
-        .due_s = tl_now_seconds(),
-    };
+    struct tempo t = {.bytes_per_s = WALK_BYTES_PER_S, .due_s = tl_now_seconds()};
+    if (bytes < LARGE_BYTES) {
+        t.bytes_per_s = INFINITY;
+    } else if (interval_ms > 0) {
+        const double half_s = (double)interval_ms / 2000.0;
+        t.bytes_per_s = larger(t.bytes_per_s, (double)bytes / half_s);
+    }
+    return t;
 }
 
 void tempo_keep(struct tempo *t, uint64_t bytes) {
     const double now_s = tl_now_seconds();
-    t->due_s += (double)bytes / t->bytes_per_s;
-    if (t->due_s < now_s - CATCH_UP_S) {
-        t->due_s = now_s - CATCH_UP_S;
-    }
-    if (t->due_s > now_s) {
-        const double seconds = t->due_s - now_s;
-        const struct timespec rest = {
-            (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    t->due_s = larger(t->due_s + (double)bytes / t->bytes_per_s, now_s - CATCH_UP_S);
+    if (t->due_s > now_s) { /* by less than a second: a piece is small */
+        const struct timespec rest = {0, (long)((t->due_s - now_s) * 1e9)};
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
     }
 }

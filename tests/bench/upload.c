@@ -22,7 +22,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { STEPS = 6000, WARM_UP = 1500, EVERY = 150, UPLOADS_MAX = 1000 };
+enum { STEPS = 7500, WARM_UP = 3000, EVERY = 200, UPLOADS_MAX = 1000 };
 
 #define STATE_BYTES 103945416u /* of one snapshot */
 
@@ -39,7 +39,7 @@ static const char job_text[] =
     "  \"test_images\": \"x\", \"test_labels\": \"x\"},\n"
     " \"optimizer\": {\"momentum\": 0.9},\n"
     " \"checkpoint\": {\"store\": \"s3://throughline/bench\", \"every_updates\": "
-    "150},\n"
+    "200},\n"
     " \"until\": {\"updates\": 1000000}}\n";
 
 static void check(int rc) {

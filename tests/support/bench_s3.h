@@ -29,25 +29,6 @@ static inline void bench_s3_call(const char *command, bool aside) {
     }
 }
 
-/* Where the kernel shares its time among sessions first (autogroup), a policy weighs
- * within a session alone; the server has one of its own. */
-static inline void bench_s3_step_back(const struct bench_s3 *s) {
-    char path[128];
-    char pid[16] = "";
-    (void)snprintf(path, sizeof(path), "%s/throughline-s3-%u/pid", s->directory,
-                   (unsigned)getuid());
-    FILE *f = fopen(path, "re");
-    if (f == NULL || fgets(pid, sizeof(pid), f) == NULL || fclose(f) != 0) {
-        bench_die("the S3 server has no process");
-    }
-    (void)snprintf(path, sizeof(path), "/proc/%.*s/autogroup", (int)strcspn(pid, "\n"),
-                   pid);
-    f = fopen(path, "we");
-    if (f != NULL && (fputs("19", f) < 0 || fclose(f) != 0)) {
-        bench_die("the S3 server does not step back");
-    }
-}
-
 static inline void bench_s3_start(struct bench_s3 *s, bool aside) {
     (void)snprintf(s->directory, sizeof(s->directory), "%s/tl-bench-XXXXXX",
                    access("/dev/shm", W_OK | X_OK) == 0 ? "/dev/shm" : "/tmp");
@@ -56,9 +37,6 @@ static inline void bench_s3_start(struct bench_s3 *s, bool aside) {
     }
     (void)setenv("XDG_RUNTIME_DIR", s->directory, 1); /* not a user's own server */
     bench_s3_call("start", aside);
-    if (aside) {
-        bench_s3_step_back(s);
-    }
 }
 
 static inline void bench_s3_write_file(const char *path, const void *bytes,
