@@ -123,10 +123,10 @@ void tl_manifest_done(struct tl_manifest *m);
 
 /* ---- a state's digest, PURE ----------------------------------------------------- */
 
-/* SHA-256 over the SHA-256 of each block of the state, the last one being shorter. A
- * store that takes blocks as objects, and wants to know the SHA-256 of each, is told
- * what has been computed already: every byte is hashed once. */
-#define TL_BLOCK_BYTES (5u << 20)
+/* SHA-256 over the SHA-256s (32 bytes each) of the state's blocks, the last of which
+ * may be shorter. A store that takes blocks as objects, and wants to know the SHA-256
+ * of each, is told what has been computed already: every byte is hashed once. */
+#define TL_BLOCK_BYTES (5u << 20) /* another size would be another format */
 struct tl_digest;
 TL_MUST_USE int tl_digest_new(struct tl_digest **ret_digest); /* TL_E_NOMEM */
 TL_MUST_USE int tl_digest_feed(struct tl_digest *d, const void *bytes, size_t size);
@@ -239,7 +239,9 @@ struct tl_pace {
     uint64_t epoch; /* that `version` was seen in */
     uint64_t version;
     int64_t seen_ms;
-    double updates_per_ms; /* estimate */
+    double updates_per_ms;           /* estimate */
+    uint64_t cut_version, cut_epoch; /* of the newest that was cut */
+    int64_t cut_ms;
 };
 /* A snapshot of `version` is in the store. */
 void tl_pace_taken(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t epoch);
@@ -248,7 +250,9 @@ void tl_pace_seen(struct tl_pace *p, int64_t now_ms, uint64_t version, uint64_t 
 bool tl_pace_is_due(const struct tl_pace *p, int64_t now_ms);
 /* When to ask for the version again, so as not to miss the next snapshot's. */
 int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms);
-/* How long it is from one snapshot to the next; 0: not known. */
-int64_t tl_pace_interval_ms(const struct tl_pace *p);
+/* A state of `version` has been cut. How long is it from one that is due to the next?
+ * 0: not known, as with the first of an epoch. */
+int64_t tl_pace_cut(struct tl_pace *p, int64_t now_ms, uint64_t version,
+                    uint64_t epoch);
 
 #endif

@@ -65,7 +65,8 @@ struct upload {
     enum upload_step step;
     struct tl_manifest meta;
     struct spool spool;
-    int64_t interval_ms; /* from one snapshot to the next; 0: not known */
+    uint64_t turn;       /* the lower, the sooner */
+    int64_t interval_ms; /* from one snapshot of the shard to the next; 0: not known */
     int result;
     char why[TL_STORE_WHY_MAX];
     uint64_t stored; /* bytes */
@@ -102,7 +103,9 @@ struct store_thread {
     char open_why[TL_STORE_WHY_MAX];
     struct tl_store *store; /* the thread's; others may cancel it */
     struct upload *uploads; /* per shard */
-    atomic_bool is_urgent;  /* somebody waits for what is being stored */
+    uint64_t submitted;
+    /* Of both threads. */
+    atomic_bool is_urgent; /* somebody waits for what is being stored */
     pthread_t thread;
     bool is_started;
 };
@@ -115,7 +118,8 @@ void store_stop(struct store_thread *t);
 /* 0 when the store is open, TL_E_BUSY before the first attempt has ended, else that
  * attempt's error. Takes what made wake_fd readable. */
 int store_state(struct store_thread *t, char why[TL_STORE_WHY_MAX]);
-/* Hand over a state, whose shard has none under way. */
+/* Hand over a state, whose shard has none under way, and which another one follows in
+ * `interval_ms` (0: not known). */
 void store_submit(struct store_thread *t, const struct tl_manifest *meta,
                   struct spool *spool, int64_t interval_ms);
 /* What became of it, once; false while it is not known. */
@@ -245,8 +249,9 @@ struct tempo {
     double bytes_per_s;
     double due_s; /* of what has gone so far, as of tl_now_seconds() */
 };
-/* So that `bytes` take half of the time until the next ones come at most. */
-struct tempo tempo_of(uint64_t bytes, int64_t interval_ms);
+/* `bytes` of each of so many shards are to take at most half of the time that it is to
+ * the next ones, if that is known. */
+struct tempo tempo_of(uint64_t bytes, uint32_t shards, int64_t interval_ms);
 /* `bytes` more have gone: wait until they were due. */
 void tempo_keep(struct tempo *t, uint64_t bytes);
 

@@ -55,12 +55,12 @@ static double larger(double a, double b) {
     return a > b ? a : b;
 }
 
-struct tempo tempo_of(uint64_t bytes, int64_t interval_ms) {
+struct tempo tempo_of(uint64_t bytes, uint32_t shards, int64_t interval_ms) {
     struct tempo t = {.bytes_per_s = WALK_BYTES_PER_S, .due_s = tl_now_seconds()};
     if (bytes < LARGE_BYTES) {
         t.bytes_per_s = INFINITY;
     } else if (interval_ms > 0) {
-        const double half_s = (double)interval_ms / 2000.0;
+        const double half_s = (double)interval_ms / 2000.0 / shards;
         t.bytes_per_s = larger(t.bytes_per_s, (double)bytes / half_s);
     }
     return t;

@@ -58,7 +58,7 @@ static void take_results(struct checkpointer *c) {
 }
 
 static void look_for_haste(struct checkpointer *c) {
-    bool is_urgent = false;
+    bool is_urgent = c->is_ending;
     for (uint32_t i = 0; i < c->job.shards; i++) {
         is_urgent = is_urgent || shard_is_urgent(&c->shards[i]);
     }

@@ -8,7 +8,8 @@
 #define SERVER_BACKOFF_MAX 1000
 #define STORE_BACKOFF_MAX  30000
 #define BUSY_RETRY_MS      50
-/* While a state is being stored no other is fetched, and nobody is in a hurry. */
+/* While a state is being stored no other is fetched; that is soon enough to see that a
+ * log is filling up. */
 #define UPLOADING_PING_MS  500
 /* With the job ending, a server that did not answer so often is not coming back. */
 #define LAST_FAILURES_MAX  5u
@@ -161,8 +162,9 @@ static bool log_is_filling(const struct shard *s) {
            s->position - s->taken_position >= room / 2 / entry;
 }
 
+/* Without its server, whoever comes next begins with the newest snapshot. */
 bool shard_is_urgent(const struct shard *s) {
-    return s->wants_last || log_is_filling(s);
+    return s->wants_last || s->step == SHARD_AWAY || log_is_filling(s);
 }
 
 /* ---- replies ------------------------------------------------------------------ */
@@ -221,9 +223,9 @@ static void take_state(struct shard *s, const struct tl_header *reply) {
         return;
     }
     s->is_uploading = true;
-    /* One thread stores the states of all shards, one after another. */
     store_submit(&s->owner->store, &s->capture.meta, &s->capture.spool,
-                 tl_pace_interval_ms(&s->pace) / s->owner->job.shards);
+                 tl_pace_cut(&s->pace, s->capture.started_ms, reply->read_version,
+                             reply->epoch));
     become_idle(s, now_ms + UPLOADING_PING_MS);
 }
 

@@ -106,7 +106,7 @@ static void try_to_open(struct store_thread *t) {
 
 static int copy_spool(struct store_thread *t, const struct upload *u,
                       struct tl_snapshot_writer *w) {
-    struct tempo tempo = tempo_of(u->spool.size, u->interval_ms);
+    struct tempo tempo = tempo_of(u->spool.size, t->job->shards, u->interval_ms);
     unsigned char *piece = malloc(PIECE_BYTES);
     int r = piece == NULL ? tl_fail(TL_E_NOMEM, "no memory to store a state") : 0;
     for (uint64_t at = 0; at < u->spool.size && r == 0;) {
@@ -186,13 +186,16 @@ static void carry_out(struct store_thread *t, struct upload *u) {
 
 /* ---- the thread --------------------------------------------------------------- */
 
+/* The one that has waited for longest. */
 static struct upload *next_upload(struct store_thread *t) {
+    struct upload *next = NULL;
     for (uint32_t i = 0; i < t->job->shards; i++) {
-        if (t->uploads[i].step == UPLOAD_WAITING) {
-            return &t->uploads[i];
+        struct upload *u = &t->uploads[i];
+        if (u->step == UPLOAD_WAITING && (next == NULL || u->turn < next->turn)) {
+            next = u;
         }
     }
-    return NULL;
+    return next;
 }
 
 static bool wait_until(struct store_thread *t, const struct timespec *until) {
@@ -285,6 +288,7 @@ void store_stop(struct store_thread *t) {
     if (t->is_started) {
         (void)pthread_mutex_lock(&t->lock);
         t->is_stopping = true;
+        atomic_store(&t->is_urgent, true);
         if (t->store != NULL) {
             tl_store_cancel(t->store);
         }
@@ -319,6 +323,7 @@ void store_submit(struct store_thread *t, const struct tl_manifest *meta,
     struct upload *u = &t->uploads[meta->shard];
     u->meta = *meta;
     u->spool = *spool;
+    u->turn = t->submitted++;
     u->interval_ms = interval_ms;
     u->step = UPLOAD_WAITING;
     (void)pthread_cond_signal(&t->change);

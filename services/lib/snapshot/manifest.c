@@ -323,7 +323,8 @@ static int check_root(json_t *root, const char *where) {
     if (!take_number(root, "format_version", INT_MAX, &format_version) ||
         format_version != FORMAT_VERSION) {
         return tl_fail(TL_E_UNSUPPORTED,
-                       "%s: format %" PRIu64 ", this program reads %d: use %s one",
+                       "%s: format %" PRIu64 ", this program reads %d: use %s one, or "
+                       "another store",
                        where, format_version, FORMAT_VERSION,
                        format_version < FORMAT_VERSION ? "an older" : "a newer");
     }

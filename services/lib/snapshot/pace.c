@@ -55,15 +55,23 @@ static int64_t sooner(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-int64_t tl_pace_interval_ms(const struct tl_pace *p) {
-    int64_t ms = p->every_ms;
-    if (p->every_updates > 0 && p->updates_per_ms > 0) {
-        const double by_updates = (double)p->every_updates / p->updates_per_ms;
-        if (ms == 0 || by_updates < (double)ms) {
-            ms = by_updates < INTERVAL_MAX_MS ? (int64_t)by_updates : INTERVAL_MAX_MS;
-        }
+/* By updates: from the time and the updates since the cut before. */
+int64_t tl_pace_cut(struct tl_pace *p, int64_t now_ms, uint64_t version,
+                    uint64_t epoch) {
+    int64_t interval = p->every_ms;
+    if (p->every_updates > 0 && p->cut_epoch == epoch && version > p->cut_version &&
+        now_ms > p->cut_ms) {
+        const double ms = (double)(now_ms - p->cut_ms) * (double)p->every_updates /
+                          (double)(version - p->cut_version);
+        const int64_t by_updates = ms < 1.0               ? 1
+                                   : ms < INTERVAL_MAX_MS ? (int64_t)ms
+                                                          : INTERVAL_MAX_MS;
+        interval = interval == 0 ? by_updates : sooner(interval, by_updates);
     }
-    return ms;
+    p->cut_version = version;
+    p->cut_epoch = epoch;
+    p->cut_ms = now_ms;
+    return interval;
 }
 
 int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms) {

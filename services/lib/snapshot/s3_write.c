@@ -138,8 +138,8 @@ static int send_buffer(struct s3_object *o, uint32_t piece, const char *query) {
         free(g);
         return r;
     }
-    if (piece == 0) { /* "": it is computed */
-        memcpy(g->request.sha256, o->base.sha256, sizeof(g->request.sha256));
+    if (piece == 0 && o->base.sha256[0] != '\0') {
+        g->request.body_sha256 = o->base.sha256;
     }
     g->request.body = o->open->bytes;
     g->request.body_size = o->filled;

@@ -87,20 +87,31 @@ static void the_question_comes_in_time_for_an_interval(void **state) {
     assert_int_equal(tl_pace_next_ms(&p, 9000), 9010);
 }
 
+static void the_interval_is_seen_from_cut_to_cut(void **state) {
+    struct tl_pace p = by_updates(100);
+    (void)state;
+    assert_int_equal(tl_pace_cut(&p, 1000, 7, 1), 0); /* the first of an epoch */
+    /* As it goes: asked just before, and told again when the state is here. */
+    tl_pace_seen(&p, 2999, 106, 1);
+    assert_int_equal(tl_pace_cut(&p, 3000, 107, 1), 2000);
+    tl_pace_seen(&p, 3800, 107, 1);
+    /* Twice as many updates as asked for, because the store took so long. */
+    assert_int_equal(tl_pace_cut(&p, 7000, 307, 1), 2000);
+    assert_int_equal(tl_pace_cut(&p, 7100, 307, 1), 0); /* at a standstill */
+    assert_int_equal(tl_pace_cut(&p, 9000, 400, 2), 0);
+    assert_int_equal(tl_pace_cut(&p, 9001, 4000000, 2), 1); /* known, if short */
+}
+
 static void the_interval_is_the_shorter_one(void **state) {
     struct tl_pace p = by_updates(100);
     (void)state;
-    assert_int_equal(tl_pace_interval_ms(&p), 0); /* the rate is not known */
-    tl_pace_seen(&p, 1000, 0, 1);
-    tl_pace_seen(&p, 1100, 50, 1);
-    assert_int_equal(tl_pace_interval_ms(&p), 200);
-    p.every_ms = 150;
-    assert_int_equal(tl_pace_interval_ms(&p), 150);
-    p.every_ms = 5000;
-    assert_int_equal(tl_pace_interval_ms(&p), 200);
+    p.every_ms = 1500;
+    assert_int_equal(tl_pace_cut(&p, 1000, 0, 1), 1500);
+    assert_int_equal(tl_pace_cut(&p, 2000, 100, 1), 1000);
+    assert_int_equal(tl_pace_cut(&p, 4000, 200, 1), 1500);
     p.every_updates = UINT64_MAX; /* no overflow */
     p.every_ms = 0;
-    assert_true(tl_pace_interval_ms(&p) > 0);
+    assert_true(tl_pace_cut(&p, INT64_MAX, 201, 1) > 0);
 }
 
 int main(void) {
@@ -111,6 +122,7 @@ int main(void) {
         cmocka_unit_test(a_recovery_starts_counting_where_it_went_back_to),
         cmocka_unit_test(the_question_comes_when_it_should_be_due),
         cmocka_unit_test(the_question_comes_in_time_for_an_interval),
+        cmocka_unit_test(the_interval_is_seen_from_cut_to_cut),
         cmocka_unit_test(the_interval_is_the_shorter_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
