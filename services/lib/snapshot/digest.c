@@ -95,8 +95,12 @@ void tl_digest_free(struct tl_digest *d) {
     }
 }
 
+/* Nothing to do where no byte of it has come. */
 static int close_block(struct tl_digest *d) {
     unsigned char bytes[SHA256_DIGEST_LENGTH];
+    if (d->filled == 0) {
+        return 0;
+    }
     const int r = end(d->block, bytes);
     if (r < 0) {
         return r;
@@ -127,12 +131,12 @@ int tl_digest_feed(struct tl_digest *d, const void *bytes, size_t size) {
 }
 
 int tl_digest_close(struct tl_digest *d, char ret_hex[TL_SHA256_HEX]) {
-    const int r = d->filled > 0 ? close_block(d) : 0;
+    const int r = close_block(d);
     memcpy(ret_hex, d->last, TL_SHA256_HEX);
     return r;
 }
 
 int tl_digest_end(struct tl_digest *d, char ret_hex[TL_SHA256_HEX]) {
-    const int r = d->filled > 0 ? close_block(d) : 0;
+    const int r = close_block(d);
     return r < 0 ? r : tl_sha256_end(d->whole, ret_hex);
 }
