@@ -255,4 +255,21 @@ int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms);
 int64_t tl_pace_cut(struct tl_pace *p, int64_t now_ms, uint64_t version,
                     uint64_t epoch);
 
+/* ---- tempo: how fast a state goes to the store, PURE -------------------------- */
+
+/* What storing takes of memory and caches, training does not have, whatever the
+ * priorities: a large state goes at a walk, no faster than it needs to. A small one is
+ * there in a moment either way. */
+struct tl_tempo {
+    double bytes_per_s; /* INFINITY: as fast as it can */
+    double due_s;       /* of what has gone so far, as of tl_now_seconds() */
+};
+/* `bytes` of each of so many shards are to take at most a quarter of the time that it
+ * is to the next ones, `interval_ms` (0: not known). */
+struct tl_tempo tl_tempo_of(double now_s, uint64_t bytes, uint32_t shards,
+                            int64_t interval_ms);
+/* `bytes` more have gone. The seconds that the next ones are to wait, 0 at the least;
+ * what the store held up may be made up for, but only a little of it. */
+double tl_tempo_rest_s(struct tl_tempo *t, double now_s, uint64_t bytes);
+
 #endif

@@ -8,7 +8,7 @@
  *   spool.c     a file between the server's pace and the store's
  *   store.c     a thread of its own: everything that waits for the store
  *   trim.c      on it too: a durable log, below the oldest snapshot that is kept
- *   courtesy.c  both threads' priority, and the pace at which a state is stored
+ *   courtesy.c  both threads' priority
  *   presence.c  membership: where the servers are, what we announce
  *   gauges.c    what /metrics says
  *
@@ -243,17 +243,6 @@ void presence_look(struct checkpointer *c);
 
 /* The calling thread works when others do not want to. */
 void step_back(void);
-
-/* A state's bytes on their way to the store, no faster than they need to be. */
-struct tempo {
-    double bytes_per_s;
-    double due_s; /* of what has gone so far, as of tl_now_seconds() */
-};
-/* `bytes` of each of so many shards are to take at most half of the time that it is to
- * the next ones, if that is known. */
-struct tempo tempo_of(uint64_t bytes, uint32_t shards, int64_t interval_ms);
-/* `bytes` more have gone: wait until they were due. */
-void tempo_keep(struct tempo *t, uint64_t bytes);
 
 /* loop.c */
 int checkpointer_run(struct checkpointer *c);

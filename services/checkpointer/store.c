@@ -104,9 +104,16 @@ static void try_to_open(struct store_thread *t) {
 
 /* ---- one snapshot ------------------------------------------------------------- */
 
+/* Less than a second: a piece is small. */
+static void rest(double seconds) {
+    const struct timespec t = {0, (long)(seconds * 1e9)};
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
 static int copy_spool(struct store_thread *t, const struct upload *u,
                       struct tl_snapshot_writer *w) {
-    struct tempo tempo = tempo_of(u->spool.size, t->job->shards, u->interval_ms);
+    struct tl_tempo tempo =
+        tl_tempo_of(tl_now_seconds(), u->spool.size, t->job->shards, u->interval_ms);
     unsigned char *piece = malloc(PIECE_BYTES);
     int r = piece == NULL ? tl_fail(TL_E_NOMEM, "no memory to store a state") : 0;
     for (uint64_t at = 0; at < u->spool.size && r == 0;) {
@@ -116,7 +123,7 @@ static int copy_spool(struct store_thread *t, const struct upload *u,
             r = tl_snapshot_write(w, piece, n);
         }
         if (r == 0 && !atomic_load(&t->is_urgent)) {
-            tempo_keep(&tempo, n);
+            rest(tl_tempo_rest_s(&tempo, tl_now_seconds(), n));
         }
         at += n;
     }

@@ -1,14 +1,21 @@
-/* pace.c - when a shard is due for a snapshot, and when to look again.
+/* pace.c - when a shard is due for a snapshot, when to look again, and how fast it is
+ * to be stored.
  *
  * Asking for a version costs a round trip of two small frames. From the last two
  * answers it is known how fast the version rises; the next question is put for the
  * moment at which the snapshot should fall due. */
 #include "throughline/snapshot.h"
 
+#include <math.h>
+
 #define POLL_MIN_MS     10
 #define POLL_UNKNOWN_MS 100
 #define POLL_MAX_MS     500
 #define INTERVAL_MAX_MS 1000000000
+
+#define LARGE_BYTES      (8u << 20)
+#define WALK_BYTES_PER_S (32.0 * 1048576.0)
+#define CATCH_UP_S       0.032
 
 void tl_pace_taken(struct tl_pace *p, int64_t now_ms, uint64_t version,
                    uint64_t epoch) {
@@ -89,4 +96,27 @@ int64_t tl_pace_next_ms(const struct tl_pace *p, int64_t now_ms) {
         wait = sooner(wait, p->taken_ms + p->every_ms - now_ms);
     }
     return now_ms + (wait > POLL_MIN_MS ? wait : POLL_MIN_MS);
+}
+
+/* ---- tempo ---------------------------------------------------------------------- */
+
+static double larger(double a, double b) {
+    return a > b ? a : b;
+}
+
+struct tl_tempo tl_tempo_of(double now_s, uint64_t bytes, uint32_t shards,
+                            int64_t interval_ms) {
+    struct tl_tempo t = {.bytes_per_s = WALK_BYTES_PER_S, .due_s = now_s};
+    if (bytes < LARGE_BYTES) {
+        t.bytes_per_s = INFINITY;
+    } else if (interval_ms > 0) {
+        const double quarter_s = (double)interval_ms / 4000.0 / shards;
+        t.bytes_per_s = larger(t.bytes_per_s, (double)bytes / quarter_s);
+    }
+    return t;
+}
+
+double tl_tempo_rest_s(struct tl_tempo *t, double now_s, uint64_t bytes) {
+    t->due_s = larger(t->due_s + (double)bytes / t->bytes_per_s, now_s - CATCH_UP_S);
+    return larger(t->due_s - now_s, 0.0);
 }

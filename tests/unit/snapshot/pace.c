@@ -1,8 +1,11 @@
 /* When a snapshot is due, by updates and by time, through recoveries; and that the
- * question for the version is put neither too late nor all the time. */
+ * question for the version is put neither too late nor all the time; and how fast it is
+ * stored. */
 #include "throughline/snapshot.h"
 
 #include "test.h"
+
+#include <math.h>
 
 static struct tl_pace by_updates(uint64_t every) {
     return (struct tl_pace){.every_updates = every, .taken_ms = 1000, .seen_ms = 1000};
@@ -114,6 +117,47 @@ static void the_interval_is_the_shorter_one(void **state) {
     assert_true(tl_pace_cut(&p, INT64_MAX, 201, 1) > 0);
 }
 
+#define MIB 1048576u
+
+/* Milliseconds that `bytes` take from `now_s` on, in pieces of 256 KiB, each of which
+ * the store itself needs `store_s` for. */
+static long ms_for(struct tl_tempo t, double now_s, uint64_t bytes, double store_s) {
+    const double start_s = now_s;
+    for (uint64_t at = 0; at < bytes; at += MIB / 4) {
+        now_s += store_s;
+        now_s += tl_tempo_rest_s(&t, now_s, MIB / 4);
+    }
+    return lround((now_s - start_s) * 1000.0);
+}
+
+static void a_large_state_walks_and_a_small_one_does_not(void **state) {
+    const struct tl_tempo large = tl_tempo_of(50.0, 64 * MIB, 1, 0);
+    const struct tl_tempo small = tl_tempo_of(50.0, 8 * MIB - 1, 1, 60000);
+    (void)state;
+    assert_int_equal(ms_for(large, 50.0, 64 * MIB, 0.0), 2000);
+    assert_int_equal(ms_for(large, 50.0, 64 * MIB, 0.005), 2000);
+    assert_int_equal(ms_for(large, 50.0, 64 * MIB, 0.020), 5120); /* a slow store */
+    assert_int_equal(ms_for(small, 50.0, 8 * MIB, 0.0), 0);
+}
+
+static void a_state_is_there_within_a_quarter_of_the_interval(void **state) {
+    const struct tl_tempo often = tl_tempo_of(50.0, 64 * MIB, 1, 2000);
+    const struct tl_tempo sharded = tl_tempo_of(50.0, 64 * MIB, 4, 2000);
+    const struct tl_tempo seldom = tl_tempo_of(50.0, 64 * MIB, 1, 600000);
+    (void)state;
+    assert_int_equal(ms_for(often, 50.0, 64 * MIB, 0.0), 500);
+    assert_int_equal(ms_for(sharded, 50.0, 64 * MIB, 0.0), 125); /* one by one */
+    assert_int_equal(ms_for(seldom, 50.0, 64 * MIB, 0.0), 2000);
+}
+
+/* After a store that stood still for a second there is no second at a run. */
+static void only_a_little_is_made_up_for(void **state) {
+    struct tl_tempo t = tl_tempo_of(50.0, 64 * MIB, 1, 0);
+    (void)state;
+    assert_true(tl_tempo_rest_s(&t, 51.0, MIB / 4) <= 0.0);
+    assert_in_range(ms_for(t, 51.0, 64 * MIB, 0.0), 1950, 1990);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(due_after_so_many_updates),
@@ -124,6 +168,9 @@ int main(void) {
         cmocka_unit_test(the_question_comes_in_time_for_an_interval),
         cmocka_unit_test(the_interval_is_seen_from_cut_to_cut),
         cmocka_unit_test(the_interval_is_the_shorter_one),
+        cmocka_unit_test(a_large_state_walks_and_a_small_one_does_not),
+        cmocka_unit_test(a_state_is_there_within_a_quarter_of_the_interval),
+        cmocka_unit_test(only_a_little_is_made_up_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
