@@ -9,29 +9,17 @@
  * turns, and the server, a Java program, is warm by then; medians. The second line is
  * the same in objects of 64 MiB, as multipart uploads, which this server stores twice.
  * Random bytes do not compress; the zstd lines are for normally distributed weights. */
-#include "throughline/snapshot.h"
-
 #include "bench_s3.h"
 
 #include <math.h>
 #include <sys/resource.h>
 
-enum {
-    WARM_UP = 3,
-    ROUNDS = 7,
-    STATE_BYTES = 400000000,
-    PIECE = 1 << 20,
-    ZSTD_BYTES = 40000000
-};
+enum { WARM_UP = 3, ROUNDS = 7, STATE_BYTES = 400000000, ZSTD_BYTES = 40000000 };
+
+#define URL "s3://throughline/bench"
 
 #define RATE_GOAL   0.80
 #define MEMORY_GOAL 32.0 /* MiB */
-
-static void check(int rc) {
-    if (rc != 0) {
-        bench_die(tl_error_text());
-    }
-}
 
 /* ---- a snapshot ------------------------------------------------------------------ */
 
@@ -49,45 +37,18 @@ static int discard(void *ctx, const char *name, uint64_t size) {
 
 /* A handle of its own, since a listing may not change what it lists. */
 static void empty(struct tl_store *store) {
-    struct tl_store *other = NULL;
-    struct tl_s3_options options;
-    check(tl_config_defaults(&tl_s3_table, &options));
-    check(tl_config_environment(&tl_s3_table, &options));
-    check(tl_store_open("s3://throughline/bench", &options, &other));
-    check(store->ops->list(store, "", discard, other));
+    struct tl_store *other = bench_s3_open(URL);
+    bench_s3_check(store->ops->list(store, "", discard, other));
     tl_store_close(other);
-}
-
-static struct tl_store *open_store(void) {
-    struct tl_store *store = NULL;
-    struct tl_s3_options options;
-    check(tl_config_defaults(&tl_s3_table, &options));
-    check(tl_config_environment(&tl_s3_table, &options));
-    check(tl_store_open("s3://throughline/bench", &options, &store));
-    return store;
 }
 
 static double snapshot_once(struct tl_store *store, const struct arm *arm,
                             const char *state, uint64_t *ret_stored) {
-    static uint64_t version = 0;
-    const struct tl_manifest meta = {.job = "bench",
-                                     .run = "bench",
-                                     .shards = 1,
-                                     .count = 1,
-                                     .parameters = 1,
-                                     .version = ++version,
-                                     .epoch = 1};
     const struct tl_snapshot_options options = {.zstd_level = arm->zstd_level,
                                                 .part_bytes = arm->part_bytes};
-    struct tl_snapshot_writer *w = NULL;
     struct tl_manifest m;
     const double start = bench_now();
-    check(tl_snapshot_begin(store, &meta, &options, &w));
-    for (size_t at = 0; at < arm->size; at += PIECE) {
-        check(tl_snapshot_write(w, state + at,
-                                arm->size - at < PIECE ? arm->size - at : PIECE));
-    }
-    check(tl_snapshot_finish(w, &m));
+    bench_s3_snapshot(store, &options, state, arm->size, &m);
     const double took = bench_now() - start;
     *ret_stored = 0;
     for (uint32_t i = 0; i < m.part_count; i++) {
@@ -192,7 +153,7 @@ int main(void) {
     }
     fill_random(state);
     bench_s3_start(&s3, false);
-    struct tl_store *store = open_store();
+    struct tl_store *store = bench_s3_open(URL);
     const bool passed = compare(store, &s3, state);
     compress(store, state);
     tl_store_close(store);

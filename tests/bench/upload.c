@@ -22,7 +22,13 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-enum { STEPS = 7500, WARM_UP = 3000, EVERY = 200, UPLOADS_MAX = 1000 };
+enum {
+    STEPS = 8000,
+    EVERY = 600,    /* updates from snapshot to snapshot */
+    WARM_UP = 1200, /* steps, after so many snapshots at full speed */
+    WARM_SNAPSHOTS = 40,
+    UPLOADS_MAX = 1000
+};
 
 #define STATE_BYTES 103945416u /* of one snapshot */
 
@@ -38,14 +44,28 @@ static const char job_text[] =
     " \"data\": {\"train_images\": \"x\", \"train_labels\": \"x\",\n"
     "  \"test_images\": \"x\", \"test_labels\": \"x\"},\n"
     " \"optimizer\": {\"momentum\": 0.9},\n"
-    " \"checkpoint\": {\"store\": \"s3://throughline/bench\", \"every_updates\": "
-    "200},\n"
+    " \"checkpoint\": {\"store\": \"s3://throughline/bench\",\n"
+    "  \"every_updates\": %d},\n"
     " \"until\": {\"updates\": 1000000}}\n";
 
-static void check(int rc) {
-    if (rc != 0) {
-        bench_die(tl_error_text());
+/* The S3 server is a Java program, which is compiled while it runs, on the processors
+ * that are measured. */
+static void warm_up(void) {
+    static const struct tl_snapshot_options options = {0};
+    struct tl_store *store = bench_s3_open("s3://throughline/warm-up");
+    char *state = calloc(1, STATE_BYTES);
+    if (state == NULL) {
+        bench_die("no memory for a state");
     }
+    for (int i = 0; i < WARM_SNAPSHOTS; i++) {
+        struct tl_manifest m;
+        uint32_t pruned = 0;
+        bench_s3_snapshot(store, &options, state, STATE_BYTES, &m);
+        tl_manifest_done(&m);
+        bench_s3_check(tl_snapshot_prune(store, 0, 2, &pruned));
+    }
+    free(state);
+    tl_store_close(store);
 }
 
 /* ---- the services ---------------------------------------------------------------- */
@@ -88,8 +108,8 @@ static void take_steps(const char *server, struct step *steps) {
         .servers = server, .job = "bench", .run = "bench", .patience_ms = 60000};
     struct tl_client *client = NULL;
     struct tl_client_join joined;
-    check(tl_client_open(&config, &client));
-    check(tl_client_join(client, &joined));
+    bench_s3_check(tl_client_open(&config, &client));
+    bench_s3_check(tl_client_join(client, &joined));
     float *gradient = calloc(joined.parameters, sizeof(*gradient));
     if (gradient == NULL) {
         bench_die("no memory for a gradient");
@@ -97,7 +117,8 @@ static void take_steps(const char *server, struct step *steps) {
     for (int i = 0; i < STEPS; i++) {
         steps[i].at = unix_now();
         const double start = bench_now();
-        check(tl_client_push_pull(client, joined.next_sequence++, gradient, NULL));
+        bench_s3_check(
+            tl_client_push_pull(client, joined.next_sequence++, gradient, NULL));
         steps[i].ms = (bench_now() - start) * 1000.0;
     }
     free(gradient);
@@ -112,21 +133,30 @@ struct uploads {
     double begin[UPLOADS_MAX], end[UPLOADS_MAX];
 };
 
+/* What curl uploads, and its configuration. */
+struct curl {
+    char file[128], config[128];
+};
+
+static void prepare_curl(const struct bench_s3 *s3, struct curl *c) {
+    char *bytes = calloc(1, STATE_BYTES);
+    if (bytes == NULL) {
+        bench_die("no memory for a state");
+    }
+    (void)snprintf(c->file, sizeof(c->file), "%s/state", s3->directory);
+    (void)snprintf(c->config, sizeof(c->config), "%s/curl", s3->directory);
+    bench_s3_write_file(c->file, bytes, STATE_BYTES);
+    bench_s3_curl_config(c->config);
+    free(bytes);
+}
+
 /* One in every `period` seconds, each in `seconds`, as low as a checkpointer's threads
  * are, until it is killed. */
-static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
-                           double period, double seconds) {
-    char file[128];
-    char config[128];
-    char *bytes = calloc(1, STATE_BYTES);
-    (void)snprintf(file, sizeof(file), "%s/state", s3->directory);
-    (void)snprintf(config, sizeof(config), "%s/curl", s3->directory);
-    if (bytes == NULL || nice(10) < 0) {
+static void upload_by_curl(const struct curl *c, struct uploads *uploads, double period,
+                           double seconds) {
+    if (nice(10) < 0) {
         bench_die("no control");
     }
-    bench_s3_write_file(file, bytes, STATE_BYTES);
-    bench_s3_curl_config(config);
-    free(bytes);
     double due = bench_now();
     for (;;) {
         const double early = due - bench_now();
@@ -136,7 +166,7 @@ static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
         due += period;
         const int n = uploads->count;
         uploads->begin[n] = unix_now();
-        (void)bench_s3_curl(config, file, (size_t)(STATE_BYTES / seconds));
+        (void)bench_s3_curl(c->config, c->file, (size_t)(STATE_BYTES / seconds));
         uploads->end[n] = unix_now();
         uploads->count = n + 1 < UPLOADS_MAX ? n + 1 : n;
     }
@@ -149,7 +179,7 @@ static void note_upload(struct step *steps, double begin, double end) {
     }
 }
 
-static void take_control_steps(const struct bench_s3 *s3, const char *server,
+static void take_control_steps(const struct curl *curl, const char *server,
                                struct step *steps, double period, double seconds) {
     struct uploads *uploads = mmap(NULL, sizeof(*uploads), PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -158,7 +188,7 @@ static void take_control_steps(const struct bench_s3 *s3, const char *server,
     }
     const pid_t pid = fork();
     if (pid == 0) {
-        upload_by_curl(s3, uploads, period, seconds);
+        upload_by_curl(curl, uploads, period, seconds);
     }
     take_steps(server, steps);
     (void)kill(pid, SIGKILL);
@@ -278,7 +308,10 @@ int main(void) {
     char checkpointer_log[128];
     char servers[160];
     char listen[160];
+    struct curl curl;
     bench_s3_start(&s3, true);
+    prepare_curl(&s3, &curl);
+    warm_up();
     (void)snprintf(job, sizeof(job), "%s/job.json", s3.directory);
     (void)snprintf(socket, sizeof(socket), "unix://%s/server", s3.directory);
     (void)snprintf(listen, sizeof(listen), "--listen=%s", socket);
@@ -287,7 +320,7 @@ int main(void) {
     (void)snprintf(checkpointer_log, sizeof(checkpointer_log), "%s/checkpointer.log",
                    s3.directory);
     FILE *f = fopen(job, "we");
-    if (f == NULL || fputs(job_text, f) < 0 || fclose(f) != 0) {
+    if (f == NULL || fprintf(f, job_text, EVERY) < 0 || fclose(f) != 0) {
         bench_die("no job file");
     }
     const char *server_argv[] = {"tl-server",  job,    "--run=bench", "--redis=off",
@@ -303,7 +336,7 @@ int main(void) {
     const int uploads = mark(checkpointer_log, steps, &seconds);
     const double period =
         (steps[STEPS - 1].at - steps[WARM_UP].at) * EVERY / (STEPS - WARM_UP);
-    take_control_steps(&s3, socket, control, period, seconds);
+    take_control_steps(&curl, socket, control, period, seconds);
     stop_service(server);
     const bool passed =
         report(steps, uploads, longest_stall(server_log), tail_ratio(control));

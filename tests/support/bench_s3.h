@@ -3,6 +3,8 @@
 #ifndef THROUGHLINE_TESTS_BENCH_S3_H
 #define THROUGHLINE_TESTS_BENCH_S3_H
 
+#include "throughline/snapshot.h"
+
 #include "bench.h"
 
 struct bench_s3 {
@@ -80,6 +82,44 @@ static inline double bench_s3_curl(const char *config, const char *file, size_t 
         bench_die("curl could not upload");
     }
     return bench_now() - start;
+}
+
+static inline void bench_s3_check(int rc) {
+    if (rc != 0) {
+        bench_die(tl_error_text());
+    }
+}
+
+static inline struct tl_store *bench_s3_open(const char *url) {
+    struct tl_store *store = NULL;
+    struct tl_s3_options options;
+    bench_s3_check(tl_config_defaults(&tl_s3_table, &options));
+    bench_s3_check(tl_config_environment(&tl_s3_table, &options));
+    bench_s3_check(tl_store_open(url, &options, &store));
+    return store;
+}
+
+/* Store a state as the next snapshot; what was written into `ret`. */
+static inline void bench_s3_snapshot(struct tl_store *store,
+                                     const struct tl_snapshot_options *options,
+                                     const char *state, size_t size,
+                                     struct tl_manifest *ret) {
+    enum { PIECE = 1 << 20 };
+    static uint64_t version = 0;
+    const struct tl_manifest meta = {.job = "bench",
+                                     .run = "bench",
+                                     .shards = 1,
+                                     .count = 1,
+                                     .parameters = 1,
+                                     .version = ++version,
+                                     .epoch = 1};
+    struct tl_snapshot_writer *w = NULL;
+    bench_s3_check(tl_snapshot_begin(store, &meta, options, &w));
+    for (size_t at = 0; at < size; at += PIECE) {
+        const size_t left = size - at;
+        bench_s3_check(tl_snapshot_write(w, state + at, left < PIECE ? left : PIECE));
+    }
+    bench_s3_check(tl_snapshot_finish(w, ret));
 }
 
 static inline void bench_s3_stop(const struct bench_s3 *s) {
