@@ -133,30 +133,21 @@ struct uploads {
     double begin[UPLOADS_MAX], end[UPLOADS_MAX];
 };
 
-/* What curl uploads, and its configuration. */
-struct curl {
-    char file[128], config[128];
-};
-
-static void prepare_curl(const struct bench_s3 *s3, struct curl *c) {
-    char *bytes = calloc(1, STATE_BYTES);
-    if (bytes == NULL) {
-        bench_die("no memory for a state");
-    }
-    (void)snprintf(c->file, sizeof(c->file), "%s/state", s3->directory);
-    (void)snprintf(c->config, sizeof(c->config), "%s/curl", s3->directory);
-    bench_s3_write_file(c->file, bytes, STATE_BYTES);
-    bench_s3_curl_config(c->config);
-    free(bytes);
-}
-
 /* One in every `period` seconds, each in `seconds`, as low as a checkpointer's threads
  * are, until it is killed. */
-static void upload_by_curl(const struct curl *c, struct uploads *uploads, double period,
-                           double seconds) {
-    if (nice(10) < 0) {
+static void upload_by_curl(const struct bench_s3 *s3, struct uploads *uploads,
+                           double period, double seconds) {
+    char file[128];
+    char config[128];
+    char *bytes = calloc(1, STATE_BYTES);
+    (void)snprintf(file, sizeof(file), "%s/state", s3->directory);
+    (void)snprintf(config, sizeof(config), "%s/curl", s3->directory);
+    if (bytes == NULL || nice(10) < 0) {
         bench_die("no control");
     }
+    bench_s3_write_file(file, bytes, STATE_BYTES);
+    bench_s3_curl_config(config);
+    free(bytes);
     double due = bench_now();
     for (;;) {
         const double early = due - bench_now();
@@ -166,7 +157,7 @@ static void upload_by_curl(const struct curl *c, struct uploads *uploads, double
         due += period;
         const int n = uploads->count;
         uploads->begin[n] = unix_now();
-        (void)bench_s3_curl(c->config, c->file, (size_t)(STATE_BYTES / seconds));
+        (void)bench_s3_curl(config, file, (size_t)(STATE_BYTES / seconds));
         uploads->end[n] = unix_now();
         uploads->count = n + 1 < UPLOADS_MAX ? n + 1 : n;
     }
@@ -179,7 +170,7 @@ static void note_upload(struct step *steps, double begin, double end) {
     }
 }
 
-static void take_control_steps(const struct curl *curl, const char *server,
+static void take_control_steps(const struct bench_s3 *s3, const char *server,
                                struct step *steps, double period, double seconds) {
     struct uploads *uploads = mmap(NULL, sizeof(*uploads), PROT_READ | PROT_WRITE,
                                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -188,7 +179,7 @@ static void take_control_steps(const struct curl *curl, const char *server,
     }
     const pid_t pid = fork();
     if (pid == 0) {
-        upload_by_curl(curl, uploads, period, seconds);
+        upload_by_curl(s3, uploads, period, seconds);
     }
     take_steps(server, steps);
     (void)kill(pid, SIGKILL);
@@ -308,9 +299,7 @@ int main(void) {
     char checkpointer_log[128];
     char servers[160];
     char listen[160];
-    struct curl curl;
     bench_s3_start(&s3, true);
-    prepare_curl(&s3, &curl);
     warm_up();
     (void)snprintf(job, sizeof(job), "%s/job.json", s3.directory);
     (void)snprintf(socket, sizeof(socket), "unix://%s/server", s3.directory);
@@ -336,7 +325,7 @@ int main(void) {
     const int uploads = mark(checkpointer_log, steps, &seconds);
     const double period =
         (steps[STEPS - 1].at - steps[WARM_UP].at) * EVERY / (STEPS - WARM_UP);
-    take_control_steps(&curl, socket, control, period, seconds);
+    take_control_steps(&s3, socket, control, period, seconds);
     stop_service(server);
     const bool passed =
         report(steps, uploads, longest_stall(server_log), tail_ratio(control));
