@@ -117,7 +117,7 @@ static void the_interval_is_the_shorter_one(void **state) {
     assert_true(tl_pace_cut(&p, INT64_MAX, 201, 1) > 0);
 }
 
-#define MIB 1048576u
+#define MIB UINT64_C(1048576)
 
 /* Milliseconds that `bytes` take from `now_s` on, in pieces of 256 KiB, each of which
  * the store itself needs `store_s` for. */
