@@ -3,9 +3,9 @@
  *
  * A low priority alone says how much of it we get, not when: whoever wakes up beside us
  * waits for the end of our turn, milliseconds on current kernels, and when we wake up
- * we may interrupt others at once. So we work as a batch, which interrupts nobody, and
- * in short turns, which are asked for as the kernel (6.12 on) offers it; others do not
- * mind. */
+ * we may interrupt others at once. So we work as a batch, which waits for its turn when
+ * it wakes up, and in short turns, which are asked for as the kernel (6.12 on) offers
+ * it; others do not mind. */
 #include "checkpointer.h"
 
 #include <errno.h>
