@@ -113,8 +113,10 @@ function chart(parent, { title, series, axes, bands = () => [], bars, xMost, xLa
       else self.draw();
     },
     draw() {
+      const { left = -1, top } = plot?.cursor ?? {}; /* where somebody is, he stays */
       plot?.destroy();
       plot = figure.clientWidth ? new uPlot(options(), data, figure) : null;
+      if (left >= 0) plot?.setCursor({ left, top });
     },
   };
   new ResizeObserver(() => {
